@@ -1,0 +1,118 @@
+// out[b] (+)= act(scale A[b] B[b] + bias), any row and column strides, batch axes broadcast by strides of 0.
+// Each invocation holds a tile of 4 rows by 8 columns in registers and reads straight from global memory: the same code is
+// fast where barriers are dear. Rows and columns past the edge read the last one and are not written.
+struct Params {
+    batch_shape: array<vec4<u32>, 2>,
+    a_batch: array<vec4<u32>, 2>,
+    b_batch: array<vec4<u32>, 2>,
+    m: u32,
+    n: u32,
+    k: u32,
+    batches: u32,
+    batch_rank: u32,
+    a_row: u32,
+    a_col: u32,
+    b_row: u32,
+    b_col: u32,
+    a_offset: u32,
+    b_offset: u32,
+    out_offset: u32,
+    first_group: u32,
+    has_bias: u32,
+    activation: u32,
+    accumulate: u32,
+    scale: f32,
+    pad: u32,
+    pad2: u32,
+    pad3: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<elem>;
+@group(0) @binding(2) var<storage, read> b: array<elem>;
+@group(0) @binding(3) var<storage, read> bias: array<elem>;
+@group(0) @binding(4) var<storage, read_write> out: array<elem>;
+
+const THREADS: u32 = 8u; // on each side of a workgroup
+const TILE_ROWS: u32 = 32u;
+const TILE_COLS: u32 = 64u;
+
+fn store(row: u32, col: u32, batch: u32, value: f32) {
+    if row >= params.m || col >= params.n { return; }
+    var v = value * params.scale;
+    if params.has_bias == 1u { v += f32(bias[col]); }
+    let at = params.out_offset + (batch * params.m + row) * params.n + col;
+    v = activation(params.activation, v, 0.0, 0.0);
+    if params.accumulate == 1u { v += f32(out[at]); }
+    out[at] = elem(v);
+}
+
+fn store4(row: u32, col: u32, batch: u32, value: vec4<f32>) {
+    store(row, col, batch, value.x);
+    store(row, col + THREADS, batch, value.y);
+    store(row, col + 2u * THREADS, batch, value.z);
+    store(row, col + 3u * THREADS, batch, value.w);
+}
+
+@compute @workgroup_size(8, 8)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) thread: vec3<u32>,
+) {
+    let tiles_across = (params.n + TILE_COLS - 1u) / TILE_COLS;
+    let tiles_down = (params.m + TILE_ROWS - 1u) / TILE_ROWS;
+    let tile = params.first_group + group_index(group, groups);
+    let batch = tile / (tiles_across * tiles_down);
+    if batch >= params.batches { return; }
+    let within = tile % (tiles_across * tiles_down);
+    let row = (within / tiles_across) * TILE_ROWS + thread.y * 4u;
+    let col = (within % tiles_across) * TILE_COLS + thread.x;
+
+    var a_at = params.a_offset;
+    var b_at = params.b_offset;
+    var rest = batch;
+    for (var axis = params.batch_rank; axis > 0u; axis--) {
+        let i = axis - 1u;
+        let size = params.batch_shape[i / 4u][i % 4u];
+        a_at += (rest % size) * params.a_batch[i / 4u][i % 4u];
+        b_at += (rest % size) * params.b_batch[i / 4u][i % 4u];
+        rest = rest / size;
+    }
+    let last_row = params.m - 1u;
+    let last_col = params.n - 1u;
+    var a0 = a_at + min(row, last_row) * params.a_row;
+    var a1 = a_at + min(row + 1u, last_row) * params.a_row;
+    var a2 = a_at + min(row + 2u, last_row) * params.a_row;
+    var a3 = a_at + min(row + 3u, last_row) * params.a_row;
+    var b0 = b_at + min(col, last_col) * params.b_col;
+    var b1 = b_at + min(col + THREADS, last_col) * params.b_col;
+    var b2 = b_at + min(col + 2u * THREADS, last_col) * params.b_col;
+    var b3 = b_at + min(col + 3u * THREADS, last_col) * params.b_col;
+    var b4 = b_at + min(col + 4u * THREADS, last_col) * params.b_col;
+    var b5 = b_at + min(col + 5u * THREADS, last_col) * params.b_col;
+    var b6 = b_at + min(col + 6u * THREADS, last_col) * params.b_col;
+    var b7 = b_at + min(col + 7u * THREADS, last_col) * params.b_col;
+    var r0 = vec4(0.0); var s0 = vec4(0.0);
+    var r1 = vec4(0.0); var s1 = vec4(0.0);
+    var r2 = vec4(0.0); var s2 = vec4(0.0);
+    var r3 = vec4(0.0); var s3 = vec4(0.0);
+    for (var p = 0u; p < params.k; p++) {
+        let near = vec4(f32(b[b0]), f32(b[b1]), f32(b[b2]), f32(b[b3]));
+        let far = vec4(f32(b[b4]), f32(b[b5]), f32(b[b6]), f32(b[b7]));
+        let v0 = f32(a[a0]);
+        let v1 = f32(a[a1]);
+        let v2 = f32(a[a2]);
+        let v3 = f32(a[a3]);
+        r0 = fma(vec4(v0), near, r0); s0 = fma(vec4(v0), far, s0);
+        r1 = fma(vec4(v1), near, r1); s1 = fma(vec4(v1), far, s1);
+        r2 = fma(vec4(v2), near, r2); s2 = fma(vec4(v2), far, s2);
+        r3 = fma(vec4(v3), near, r3); s3 = fma(vec4(v3), far, s3);
+        a0 += params.a_col; a1 += params.a_col; a2 += params.a_col; a3 += params.a_col;
+        b0 += params.b_row; b1 += params.b_row; b2 += params.b_row; b3 += params.b_row;
+        b4 += params.b_row; b5 += params.b_row; b6 += params.b_row; b7 += params.b_row;
+    }
+    store4(row, col, batch, r0); store4(row, col + 32u, batch, s0);
+    store4(row + 1u, col, batch, r1); store4(row + 1u, col + 32u, batch, s1);
+    store4(row + 2u, col, batch, r2); store4(row + 2u, col + 32u, batch, s2);
+    store4(row + 3u, col, batch, r3); store4(row + 3u, col + 32u, batch, s3);
+}

@@ -1,0 +1,147 @@
+//! Element types.
+
+use half::f16;
+
+/// The type of a tensor's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float: every device.
+    F32,
+    /// 16-bit float in storage, 32-bit in arithmetic: the CPU, and GPUs with the `shader-f16` feature.
+    F16,
+    /// 64-bit float: the CPU only. Calls on it run the plain definitions in [`reference`](crate::reference).
+    F64,
+    /// 32-bit unsigned integer: indices.
+    U32,
+}
+
+impl DType {
+    /// Bytes an element takes.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F16 => 2,
+            DType::F32 | DType::U32 => 4,
+            DType::F64 => 8,
+        }
+    }
+
+    /// Whether it is a floating-point type.
+    pub fn is_float(self) -> bool {
+        self != DType::U32
+    }
+
+    /// The name in WGSL, where it has one.
+    pub fn wgsl(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::U32 => "u32",
+            DType::F64 => "f64",
+        }
+    }
+}
+
+impl std::fmt::Display for DType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.wgsl())
+    }
+}
+
+/// Host memory of one element type.
+#[derive(Debug, Clone)]
+pub enum HostData {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 16-bit floats.
+    F16(Vec<f16>),
+    /// 64-bit floats.
+    F64(Vec<f64>),
+    /// Indices.
+    U32(Vec<u32>),
+}
+
+impl HostData {
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        match self {
+            HostData::F32(_) => DType::F32,
+            HostData::F16(_) => DType::F16,
+            HostData::F64(_) => DType::F64,
+            HostData::U32(_) => DType::U32,
+        }
+    }
+
+    /// The elements' bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            HostData::F32(v) => bytemuck::cast_slice(v),
+            HostData::F16(v) => bytemuck::cast_slice(v),
+            HostData::F64(v) => bytemuck::cast_slice(v),
+            HostData::U32(v) => bytemuck::cast_slice(v),
+        }
+    }
+
+    /// Elements of type `dtype` from their bytes.
+    pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Self {
+        match dtype {
+            DType::F32 => HostData::F32(bytemuck::pod_collect_to_vec(bytes)),
+            DType::F16 => HostData::F16(bytemuck::pod_collect_to_vec(bytes)),
+            DType::F64 => HostData::F64(bytemuck::pod_collect_to_vec(bytes)),
+            DType::U32 => HostData::U32(bytemuck::pod_collect_to_vec(bytes)),
+        }
+    }
+
+    /// The values rounded once to `dtype`.
+    pub fn from_f64(dtype: DType, values: Vec<f64>) -> Self {
+        match dtype {
+            DType::F32 => HostData::F32(values.into_iter().map(|v| v as f32).collect()),
+            DType::F16 => HostData::F16(values.into_iter().map(f16::from_f64).collect()),
+            DType::F64 => HostData::F64(values),
+            DType::U32 => HostData::U32(values.into_iter().map(|v| v as u32).collect()),
+        }
+    }
+
+    /// The values widened to f64: exact for every type.
+    pub fn to_f64(&self) -> std::borrow::Cow<'_, [f64]> {
+        match self {
+            HostData::F64(v) => v.as_slice().into(),
+            HostData::F32(v) => v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>().into(),
+            HostData::F16(v) => v.iter().map(|v| v.to_f64()).collect::<Vec<_>>().into(),
+            HostData::U32(v) => v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>().into(),
+        }
+    }
+}
+
+/// A Rust type that a tensor can hold.
+pub trait Element: bytemuck::Pod + Send + Sync {
+    /// The matching [`DType`].
+    const DTYPE: DType;
+    /// Wraps host memory.
+    fn wrap(values: Vec<Self>) -> HostData;
+    /// The host memory, if it is of this type.
+    fn peek(data: &HostData) -> Option<&Vec<Self>>;
+    /// The host memory for writing, if it is of this type.
+    fn peek_mut(data: &mut HostData) -> Option<&mut Vec<Self>>;
+}
+
+/// The four pairs of a Rust type and its [`HostData`] variant, written once.
+macro_rules! element {
+    ($type:ty, $variant:ident) => {
+        impl Element for $type {
+            const DTYPE: DType = DType::$variant;
+            fn wrap(values: Vec<Self>) -> HostData {
+                HostData::$variant(values)
+            }
+            fn peek(data: &HostData) -> Option<&Vec<Self>> {
+                if let HostData::$variant(v) = data { Some(v) } else { None }
+            }
+            fn peek_mut(data: &mut HostData) -> Option<&mut Vec<Self>> {
+                if let HostData::$variant(v) = data { Some(v) } else { None }
+            }
+        }
+    };
+}
+element!(f32, F32);
+element!(f16, F16);
+element!(f64, F64);
+element!(u32, U32);

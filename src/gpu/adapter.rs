@@ -1,0 +1,152 @@
+//! Which adapters there are, what they can do, and which one is meant.
+
+use crate::error::{Error, Result};
+
+/// What an adapter is and what of it matters here.
+#[derive(Debug, Clone)]
+pub struct AdapterReport {
+    /// Its place in [`adapters`]' list.
+    pub index: usize,
+    /// The name the driver gives.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12` or `browser-webgpu`.
+    pub backend: String,
+    /// `discrete gpu`, `integrated gpu`, `virtual gpu`, `software` or `other`.
+    pub kind: &'static str,
+    /// The driver and its version.
+    pub driver: String,
+    /// Whether it is a software implementation on the CPU.
+    pub software: bool,
+    /// 16-bit floats in shaders.
+    pub f16: bool,
+    /// Subgroup operations.
+    pub subgroups: bool,
+    /// Timestamps for profiling.
+    pub timestamps: bool,
+    /// Bytes one buffer may have.
+    pub max_buffer: u64,
+    /// Bytes one binding may span: the largest tensor.
+    pub max_binding: u64,
+    /// Bytes of memory a workgroup shares.
+    pub workgroup_memory: u32,
+    /// Invocations of a workgroup.
+    pub invocations: u32,
+}
+
+impl AdapterReport {
+    pub(super) fn new(index: usize, adapter: &wgpu::Adapter) -> Self {
+        let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete gpu",
+            wgpu::DeviceType::IntegratedGpu => "integrated gpu",
+            wgpu::DeviceType::VirtualGpu => "virtual gpu",
+            wgpu::DeviceType::Cpu => "software",
+            wgpu::DeviceType::Other => "other",
+        };
+        AdapterReport {
+            index,
+            name: info.name,
+            backend: info.backend.to_str().to_string(),
+            kind,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            max_buffer: limits.max_buffer_size,
+            max_binding: limits.max_storage_buffer_binding_size,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            invocations: limits.max_compute_invocations_per_workgroup,
+        }
+    }
+}
+
+/// Every adapter of the compiled-in backends, in the driver's order, with its report.
+pub(super) async fn enumerate() -> Vec<(wgpu::Adapter, AdapterReport)> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    adapters
+        .into_iter()
+        .enumerate()
+        .map(|(index, adapter)| {
+            let report = AdapterReport::new(index, &adapter);
+            (adapter, report)
+        })
+        .collect()
+}
+
+/// Every adapter on this machine.
+pub async fn adapters() -> Vec<AdapterReport> {
+    enumerate().await.into_iter().map(|(_, report)| report).collect()
+}
+
+/// The index of the adapter that `auto` prefers: discrete before integrated before virtual before other; never a software one.
+pub fn best(reports: &[AdapterReport]) -> Option<usize> {
+    let order = ["discrete gpu", "integrated gpu", "virtual gpu", "other"];
+    order.iter().find_map(|kind| reports.iter().position(|r| r.kind == *kind))
+}
+
+/// The index that `gpu`, a number or a part of a name stands for.
+pub fn choose(asked: &str, reports: &[AdapterReport]) -> Result<usize> {
+    let refuse = |reason: &str| Error::NoDevice {
+        asked: asked.to_string(),
+        reason: reason.to_string(),
+        exist: std::iter::once("cpu".to_string())
+            .chain(reports.iter().map(|r| format!("{} ({}, {}, {})", r.index, r.name, r.backend, r.kind)))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    if asked == "gpu" {
+        let software = "there is only a software driver, many times slower than the CPU path; name it to use it";
+        let none = if reports.is_empty() { "this machine has no GPU driver" } else { software };
+        return best(reports).ok_or_else(|| refuse(none));
+    }
+    if let Ok(index) = asked.parse::<usize>() {
+        return if index < reports.len() { Ok(index) } else { Err(refuse("no adapter has this number")) };
+    }
+    let part = asked.to_lowercase();
+    let hit = |r: &AdapterReport| format!("{} {} {}", r.name, r.driver, r.backend).to_lowercase().contains(&part);
+    reports.iter().position(hit).ok_or_else(|| refuse("no adapter's name, driver or backend contains this"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(index: usize, name: &str, kind: &'static str) -> AdapterReport {
+        AdapterReport {
+            index,
+            name: name.into(),
+            backend: "vulkan".into(),
+            kind,
+            driver: String::new(),
+            software: kind == "software",
+            f16: false,
+            subgroups: false,
+            timestamps: false,
+            max_buffer: 0,
+            max_binding: 0,
+            workgroup_memory: 0,
+            invocations: 0,
+        }
+    }
+
+    #[test]
+    fn auto_takes_the_strongest_and_never_a_software_driver() {
+        let all = [report(0, "llvmpipe", "software"), report(1, "Iris", "integrated gpu"), report(2, "RTX", "discrete gpu")];
+        assert_eq!(best(&all), Some(2));
+        assert_eq!(best(&all[..1]), None);
+        assert_eq!(choose("gpu", &all).unwrap(), 2);
+        assert_eq!(choose("LLVM", &all).unwrap(), 0);
+        assert_eq!(choose("1", &all).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_named_with_those_that_are() {
+        let all = [report(0, "llvmpipe", "software")];
+        let text = choose("gpu", &all).unwrap_err().to_string();
+        assert!(text.contains("software driver") && text.contains("llvmpipe"), "{text}");
+        assert!(choose("3", &all).unwrap_err().to_string().contains("no adapter has this number"));
+        assert!(choose("radeon", &all).unwrap_err().to_string().contains("radeon"));
+    }
+}

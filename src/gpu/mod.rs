@@ -1,0 +1,281 @@
+//! The dispatcher: the one place that knows wgpu.
+//!
+//! [`Gpu::open`] takes an adapter; tensors take [buffers](pool) from its pool; [`Gpu::dispatch`] records a [`Kernel`];
+//! [`Gpu::submit`] hands everything recorded so far to the driver at once. Nothing waits until something is read.
+
+mod adapter;
+pub(crate) mod kernel;
+mod pipeline;
+mod pool;
+mod profile;
+mod readback;
+mod recorder;
+
+pub use adapter::{AdapterReport, adapters, best, choose};
+pub use kernel::{Access, Binding, Field, Kernel, Variant};
+pub use pool::MemoryUse;
+pub(crate) use pool::Buffer;
+pub use profile::Timing;
+
+use crate::error::{Error, Result};
+use kernel::Params;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// The bits that [`Gpu::poison`] fills fresh buffers with: NaN as f32 and as two f16.
+const POISON: u32 = 0x7fff_7fff;
+/// Bytes behind each tensor that poisoning also fills and [`Gpu::guard_is_intact`] checks.
+const GUARD: u64 = 256;
+
+/// A GPU opened for computing. Cheap to clone; clones are the same device.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    report: AdapterReport,
+    pool: Arc<pool::Pool>,
+    pipelines: Mutex<pipeline::Pipelines>,
+    recorder: Mutex<recorder::Recorder>,
+    profile: Mutex<profile::Profile>,
+    /// Set when the driver reports the device lost; every later call fails with it.
+    lost: Arc<Mutex<Option<String>>>,
+    poison: AtomicBool,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.name())
+    }
+}
+
+impl PartialEq for Gpu {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Gpu {
+    /// Opens the adapter that `asked` names: `gpu`, an index or a part of a name, see [`choose`].
+    pub async fn open(asked: &str) -> Result<Gpu> {
+        let mut found = adapter::enumerate().await;
+        let reports: Vec<_> = found.iter().map(|(_, report)| report.clone()).collect();
+        let (adapter, report) = found.swap_remove(choose(asked, &reports)?);
+        Self::request(adapter, report).await
+    }
+
+    async fn request(adapter: wgpu::Adapter, report: AdapterReport) -> Result<Gpu> {
+        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("crossmodal"),
+            required_features: adapter.features() & wanted,
+            // The defaults are those of the weakest browser; ask for what the adapter really has.
+            required_limits: adapter.limits(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| Error::Driver {
+            device: report.name.clone(),
+            what: "opening the device".into(),
+            message: e.to_string(),
+        })?;
+        // The default handler panics. Errors inside a scope come back through it; what escapes is logged.
+        device.on_uncaptured_error(Arc::new(|e: wgpu::Error| log::error!("uncaptured WebGPU error: {e}")));
+        log::info!("opened {} ({}, {})", report.name, report.backend, report.driver);
+        Ok(Self::assemble(device, queue, report))
+    }
+
+    /// Computes on a device that the caller opened and goes on using. f16 tensors need its `SHADER_F16` feature,
+    /// profiling `TIMESTAMP_QUERY`; its limits are the limits here. The caller keeps its handler of uncaptured errors.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
+        let mut report = AdapterReport::new(0, adapter);
+        let (features, limits) = (device.features(), device.limits());
+        report.f16 = features.contains(wgpu::Features::SHADER_F16);
+        report.timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
+        report.max_buffer = limits.max_buffer_size;
+        report.max_binding = limits.max_storage_buffer_binding_size;
+        report.workgroup_memory = limits.max_compute_workgroup_storage_size;
+        report.invocations = limits.max_compute_invocations_per_workgroup;
+        Self::assemble(device, queue, report)
+    }
+
+    fn assemble(device: wgpu::Device, queue: wgpu::Queue, report: AdapterReport) -> Gpu {
+        let lost = Arc::new(Mutex::new(None));
+        let seen = lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                *seen.lock().expect("lost lock") = Some(message);
+            }
+        });
+        let recorder = Mutex::new(recorder::Recorder::new(&device, &report));
+        Gpu(Arc::new(Inner {
+            device,
+            queue,
+            report,
+            pool: Arc::default(),
+            pipelines: Mutex::default(),
+            recorder,
+            profile: Mutex::default(),
+            lost,
+            poison: AtomicBool::new(false),
+        }))
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.0.report.name
+    }
+
+    /// What the adapter is and can do.
+    pub fn report(&self) -> &AdapterReport {
+        &self.0.report
+    }
+
+    pub(crate) fn supports_f16(&self) -> bool {
+        self.0.report.f16
+    }
+
+    /// Bytes held by tensors and by the pool.
+    pub fn memory(&self) -> MemoryUse {
+        self.0.pool.memory()
+    }
+
+    /// Starts [`MemoryUse::peak`] anew.
+    pub fn reset_peak(&self) {
+        self.0.pool.reset_peak();
+    }
+
+    /// Gives idle buffers back to the driver.
+    pub fn trim(&self) {
+        self.0.pool.trim();
+        self.0.pipelines.lock().expect("pipeline lock").forget_bind_groups();
+    }
+
+    /// While on, every fresh tensor starts as NaN and has a guard band behind it: for verification.
+    pub fn poison(&self, on: bool) {
+        self.0.poison.store(on, Relaxed);
+    }
+
+    /// Runs `work` with errors of the driver caught and turned into ours.
+    fn checked<T>(&self, what: &str, asked: u64, work: impl FnOnce() -> T) -> Result<T> {
+        if let Some(message) = self.0.lost.lock().expect("lost lock").clone() {
+            return Err(self.driver_error(what, format!("the device is lost: {message}")));
+        }
+        let scopes = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal]
+            .map(|filter| self.0.device.push_error_scope(filter));
+        let out = work();
+        // Popping takes effect at once; natively the answer is there at once too. In a browser it comes later, and
+        // the device's uncaptured handler and the next readback report what went wrong.
+        let mut caught = None;
+        for scope in scopes.into_iter().rev() {
+            let popped = scope.pop();
+            if cfg!(not(target_arch = "wasm32")) {
+                caught = pollster::block_on(popped).or(caught);
+            }
+        }
+        match caught {
+            None => Ok(out),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                let MemoryUse { live, idle, .. } = self.memory();
+                Err(Error::OutOfMemory { device: self.name().into(), asked, live, idle })
+            }
+            Some(e) => Err(self.driver_error(what, e.to_string())),
+        }
+    }
+
+    fn driver_error(&self, what: &str, message: String) -> Error {
+        Error::Driver { device: self.name().into(), what: what.into(), message }
+    }
+
+    /// A buffer for `bytes` bytes; its content is whatever its last user left, NaN under [`Gpu::poison`].
+    pub(crate) fn allocate(&self, what: &str, bytes: u64) -> Result<Buffer> {
+        let limit = self.0.report.max_buffer.min(self.0.report.max_binding);
+        let poison = self.0.poison.load(Relaxed);
+        if bytes > limit {
+            let (device, what) = (self.name().to_string(), what.to_string());
+            return Err(Error::Limit { device, what, asked: bytes, available: limit });
+        }
+        let class = pool::size_class(bytes + if poison { GUARD } else { 0 }).min(limit / 4 * 4);
+        let make = || {
+            let descriptor = wgpu::BufferDescriptor {
+                label: Some(what),
+                size: class,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            };
+            self.checked(what, class, || self.0.device.create_buffer(&descriptor))
+        };
+        let buffer = match self.0.pool.take(class, make) {
+            // Idle buffers of other sizes may be what fills the memory: let them go and try once more.
+            Err(Error::OutOfMemory { .. }) => {
+                self.trim();
+                self.0.pool.take(class, make)?
+            }
+            other => other?,
+        };
+        if poison {
+            self.write(&buffer, bytemuck::cast_slice(&vec![POISON; class as usize / 4]))?;
+        }
+        Ok(buffer)
+    }
+
+    /// Whether nothing wrote behind the first `bytes` bytes of a buffer allocated under [`Gpu::poison`].
+    pub(crate) fn guard_is_intact(&self, buffer: &Buffer, bytes: u64) -> Result<bool> {
+        let all = self.read_blocking(buffer, buffer.raw.size())?;
+        let behind = bytes.next_multiple_of(4) as usize;
+        Ok(bytemuck::pod_collect_to_vec::<u8, u32>(&all[behind..]).iter().all(|&word| word == POISON))
+    }
+
+    /// Records a kernel. `groups` workgroups are numbered by one index, folded into two dimensions where it passes 65535:
+    /// the shader calls `group_index` and returns where it is past its work. Zero groups record nothing.
+    pub(crate) fn dispatch<P: Params>(
+        &self,
+        kernel: &Kernel,
+        variant: Variant,
+        params: &P,
+        buffers: &[&Buffer],
+        groups: u64,
+    ) -> Result<()> {
+        if groups == 0 {
+            return Ok(());
+        }
+        for (i, binding) in kernel.bindings.iter().enumerate().filter(|(_, b)| b.access == Access::Write) {
+            if let Some(j) = (0..buffers.len()).find(|&j| j != i && buffers[j].id == buffers[i].id) {
+                let got = format!("the buffer of {}", kernel.bindings[j].name);
+                return Err(Error::argument(kernel.name, binding.name, "a buffer of its own: it is written", got));
+            }
+        }
+        let pipeline = self.pipeline(kernel, &variant)?;
+        let group = self.bind_group(kernel, &pipeline, buffers)?;
+        let bytes = bytemuck::bytes_of(params);
+        let full = self.0.recorder.lock().expect("recorder lock").dispatch(kernel, pipeline, group, bytes, groups);
+        if full { self.submit() } else { Ok(()) }
+    }
+
+    /// Hands what is recorded to the driver, if anything is; does not wait.
+    pub fn submit(&self) -> Result<()> {
+        let mut recorder = self.0.recorder.lock().expect("recorder lock");
+        if recorder.is_empty() {
+            return Ok(());
+        }
+        let profile = &mut self.0.profile.lock().expect("profile lock");
+        self.checked("submitting commands", 0, || recorder.submit(&self.0.device, &self.0.queue, profile))
+    }
+
+    /// How often something happened since the device was opened: submits, dispatches, readbacks.
+    pub fn counters(&self) -> Counters {
+        self.0.recorder.lock().expect("recorder lock").counters
+    }
+}
+
+/// What a device did so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Command buffers handed to the driver.
+    pub submits: u64,
+    /// Kernels recorded.
+    pub dispatches: u64,
+    /// Times the host waited for data.
+    pub readbacks: u64,
+}

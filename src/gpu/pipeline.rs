@@ -1,0 +1,139 @@
+//! Pipelines by kernel and variant, bind groups by the buffers they name: each made once.
+
+use super::{Access, Buffer, Gpu, Kernel, Variant};
+use crate::error::Result;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Bind groups kept before all are dropped: a training step needs well under a hundred.
+const MAX_BIND_GROUPS: usize = 4096;
+
+pub(super) struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    /// Stable number, the first half of a bind group's key.
+    id: u64,
+}
+
+/// A change that a test makes to a kernel's source.
+type SourceHook = Arc<dyn Fn(&Kernel, &str) -> String + Send + Sync>;
+
+#[derive(Default)]
+pub(super) struct Pipelines {
+    pipelines: HashMap<(&'static str, &'static str, Variant), Arc<Pipeline>>,
+    groups: HashMap<(u64, Vec<u64>), wgpu::BindGroup>,
+    hook: Option<SourceHook>,
+}
+
+impl Pipelines {
+    pub(super) fn forget_bind_groups(&mut self) {
+        self.groups.clear();
+    }
+}
+
+impl Gpu {
+    /// Rewrites every kernel's source before it is compiled, and forgets what was compiled: with it a test plants a fault
+    /// and sees whether verification finds it. `None` takes it away again.
+    #[cfg(feature = "verify")]
+    pub fn set_source_hook(&self, hook: Option<SourceHook>) {
+        let mut pipelines = self.0.pipelines.lock().expect("pipeline lock");
+        *pipelines = Pipelines { hook, ..Default::default() };
+    }
+
+    pub(super) fn pipeline(&self, kernel: &Kernel, variant: &Variant) -> Result<Arc<Pipeline>> {
+        let mut cache = self.0.pipelines.lock().expect("pipeline lock");
+        let key = (kernel.name, kernel.entry, variant.clone());
+        if let Some(pipeline) = cache.pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let mut source = variant.prelude() + kernel.source;
+        if let Some(hook) = &cache.hook {
+            source = hook(kernel, &source);
+        }
+        let what = format!("compiling {}/{}", kernel.name, kernel.entry);
+        let id = cache.pipelines.len() as u64;
+        let pipeline = Arc::new(self.checked(&what, 0, || self.compile(kernel, variant, source, id))?);
+        cache.pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, kernel: &Kernel, variant: &Variant, source: String, id: u64) -> Pipeline {
+        let device = &self.0.device;
+        // An explicit layout: an automatic one cannot have dynamic offsets.
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(kernel.name),
+            entries: &layout_entries(kernel),
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let constants: Vec<_> = variant.constants.iter().map(|&(name, value)| (name, f64::from(value))).collect();
+        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                // Every kernel writes workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        Pipeline { raw, layout, id }
+    }
+
+    pub(super) fn bind_group(&self, kernel: &Kernel, pipeline: &Pipeline, buffers: &[&Buffer]) -> Result<wgpu::BindGroup> {
+        assert_eq!(buffers.len(), kernel.bindings.len(), "{}: every binding gets a buffer", kernel.name);
+        let mut cache = self.0.pipelines.lock().expect("pipeline lock");
+        let key = (pipeline.id, buffers.iter().map(|b| b.id).collect::<Vec<_>>());
+        if let Some(group) = cache.groups.get(&key) {
+            return Ok(group.clone());
+        }
+        let slots = self.0.recorder.lock().expect("recorder lock").slot_buffer().clone();
+        let parameters = wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &slots,
+                offset: 0,
+                size: std::num::NonZeroU64::new(kernel.params_size.next_multiple_of(16) as u64),
+            }),
+        };
+        let storage = buffers.iter().zip(1..).map(|(buffer, binding)| wgpu::BindGroupEntry {
+            binding,
+            resource: buffer.raw.as_entire_binding(),
+        });
+        let entries: Vec<_> = std::iter::once(parameters).chain(storage).collect();
+        let group = self.checked("binding buffers", 0, || {
+            self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(kernel.name),
+                layout: &pipeline.layout,
+                entries: &entries,
+            })
+        })?;
+        if cache.groups.len() >= MAX_BIND_GROUPS {
+            cache.groups.clear();
+        }
+        cache.groups.insert(key, group.clone());
+        Ok(group)
+    }
+}
+
+fn layout_entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
+    let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        count: None,
+    };
+    let storage = kernel.bindings.iter().zip(1..).map(|(binding, index)| {
+        entry(index, wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read }, false)
+    });
+    std::iter::once(entry(0, wgpu::BufferBindingType::Uniform, true)).chain(storage).collect()
+}

@@ -1,0 +1,69 @@
+//! Log-softmax over the last axis.
+
+use super::{Forward, Rule, Saved, expect_inputs, host, rows};
+use crate::device::Device;
+use crate::error::Result;
+use crate::gpu::Kernel;
+use crate::gpu::kernel::{read, write};
+use crate::reference;
+use crate::tensor::Tensor;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/reduce.wgsl"),
+    include_str!("../../shaders/lib/row_stats.wgsl"),
+    include_str!("../../shaders/log_softmax.wgsl")
+);
+const FORWARD: Kernel = rows::kernel("log_softmax", "forward", SOURCE, &[read("x"), write("out")]);
+const BACKWARD: Kernel = rows::kernel("log_softmax", "backward", SOURCE, &[read("y"), read("grad"), write("dx")]);
+
+/// The kernels of this operation.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// How the tape calls [`log_softmax`].
+pub const LOG_SOFTMAX: Rule<()> = Rule {
+    name: "log_softmax",
+    forward: |(), inputs| {
+        expect_inputs("log_softmax", inputs, 1..=1)?;
+        Ok(Forward::one(log_softmax(inputs[0])?))
+    },
+    backward,
+};
+
+/// `log_softmax(x)_j = x_j − lse(x)` over each row `x [..., cols]`: the logarithm of [`softmax`](super::softmax()) without its
+/// underflow.
+///
+/// Non-finite logits give what the formula gives on the CPU and are unspecified on a GPU. Errors: `x` is a scalar, not
+/// floating-point, or has rows without columns.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::log_softmax};
+/// let x = Tensor::from_slice(&Device::Cpu, &[1, 2], &[0f32, -1000.])?;
+/// assert_eq!(log_softmax(&x)?.to_vec::<f32>()?, [0., -1000.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    let size = rows::check_not_empty("log_softmax", x)?;
+    match x.device() {
+        Device::Cpu => host(x.shape(), x.dtype(), reference::log_softmax(&x.f64s(), size.1)),
+        Device::Gpu(gpu) => {
+            let out = Tensor::uninit("log_softmax", x.device(), x.shape(), x.dtype())?;
+            rows::run(gpu, &FORWARD, size, &[x, &out])?;
+            Ok(out)
+        }
+    }
+}
+
+fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
+    let (y, grad) = (&saved.outputs[0], saved.grad());
+    let size = rows::check("log_softmax", y)?;
+    let dx = match y.device() {
+        Device::Cpu => host(y.shape(), y.dtype(), reference::log_softmax_backward(&y.f64s(), &grad.f64s(), size.1))?,
+        Device::Gpu(gpu) => {
+            let dx = Tensor::uninit("log_softmax", y.device(), y.shape(), y.dtype())?;
+            rows::run(gpu, &BACKWARD, size, &[y, grad, &dx])?;
+            dx
+        }
+    };
+    Ok(vec![Some(dx)])
+}

@@ -1,0 +1,69 @@
+//! Log-sum-exp over the last axis.
+
+use super::{Forward, Rule, Saved, expect_inputs, host, rows};
+use crate::device::Device;
+use crate::error::Result;
+use crate::gpu::Kernel;
+use crate::gpu::kernel::{read, write};
+use crate::reference;
+use crate::tensor::Tensor;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/reduce.wgsl"),
+    include_str!("../../shaders/lib/row_stats.wgsl"),
+    include_str!("../../shaders/log_sum_exp.wgsl")
+);
+const FORWARD: Kernel = rows::kernel("log_sum_exp", "forward", SOURCE, &[read("x"), write("out")]);
+const BACKWARD: Kernel = rows::kernel("log_sum_exp", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
+
+/// The kernels of this operation.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// How the tape calls [`log_sum_exp`].
+pub const LOG_SUM_EXP: Rule<()> = Rule {
+    name: "log_sum_exp",
+    forward: |(), inputs| {
+        expect_inputs("log_sum_exp", inputs, 1..=1)?;
+        Ok(Forward::one(log_sum_exp(inputs[0])?))
+    },
+    backward,
+};
+
+/// `lse(x) = max + log Σ_j exp(x_j − max)` of each row: `x [..., cols]` to `[...]`.
+///
+/// Non-finite logits give what the formula gives on the CPU and are unspecified on a GPU. Errors: `x` is a scalar, not
+/// floating-point, or has rows without columns.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::log_sum_exp};
+/// let x = Tensor::from_slice(&Device::Cpu, &[65], &[-104f64; 65])?;
+/// assert!((log_sum_exp(&x)?.item()? - (-104. + 65f64.ln())).abs() < 1e-12);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
+    let size = rows::check_not_empty("log_sum_exp", x)?;
+    let shape = &x.shape()[..x.shape().len() - 1];
+    match x.device() {
+        Device::Cpu => host(shape, x.dtype(), reference::log_sum_exp(&x.f64s(), size.1)),
+        Device::Gpu(gpu) => {
+            let out = Tensor::uninit("log_sum_exp", x.device(), shape, x.dtype())?;
+            rows::run(gpu, &FORWARD, size, &[x, &out])?;
+            Ok(out)
+        }
+    }
+}
+
+fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
+    let (x, grad) = (&saved.inputs[0], saved.grad());
+    let size = rows::check("log_sum_exp", x)?;
+    let dx = match x.device() {
+        Device::Cpu => host(x.shape(), x.dtype(), reference::log_sum_exp_backward(&x.f64s(), &grad.f64s(), size.1))?,
+        Device::Gpu(gpu) => {
+            let dx = Tensor::uninit("log_sum_exp", x.device(), x.shape(), x.dtype())?;
+            rows::run(gpu, &BACKWARD, size, &[x, grad, &dx])?;
+            dx
+        }
+    };
+    Ok(vec![Some(dx)])
+}

@@ -1,0 +1,97 @@
+//! Operations: one file each, with options, shape checks, kernels, forward, backward and the constant rule by which the tape
+//! calls them. Each is one function that runs on either device.
+
+mod rule;
+pub use rule::{Forward, Rule, Saved};
+pub(crate) use rule::expect_inputs;
+
+pub mod adamw;
+pub mod binary;
+pub mod cast;
+pub mod clip_global_norm;
+pub mod concat;
+pub mod cosine_similarity;
+pub mod gather;
+pub mod info_nce;
+pub mod l2_normalize;
+pub mod log_softmax;
+pub mod log_sum_exp;
+pub mod matmul;
+pub mod reduce;
+mod rows;
+pub mod softmax;
+pub mod transpose;
+pub mod unary;
+
+pub use adamw::{AdamwStep, adamw};
+pub use binary::{Binary, add, binary, mul, sub};
+pub use cast::cast;
+pub use clip_global_norm::clip_global_norm;
+pub use concat::{concat, split};
+pub use cosine_similarity::{Pairing, cosine_similarity};
+pub use gather::{Indices, gather};
+pub use info_nce::{InfoNceOptions, info_nce};
+pub use l2_normalize::l2_normalize;
+pub use log_softmax::log_softmax;
+pub use log_sum_exp::log_sum_exp;
+pub use matmul::{MatmulOptions, matmul};
+pub use reduce::{Reduce, ReduceOptions, reduce};
+pub use softmax::softmax;
+pub use transpose::{broadcast_to, transpose};
+pub use unary::{Unary, exp, gelu, log, relu, scale, sigmoid, tanh, unary};
+
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// Refuses tensors that are not floating-point, not of one type, or not on one device.
+fn check_floats(op: &'static str, tensors: &[(&'static str, &Tensor)]) -> Result<()> {
+    let (_, first) = tensors[0];
+    for (argument, tensor) in tensors {
+        if !tensor.dtype().is_float() {
+            return Err(Error::argument(op, argument, "a floating-point tensor", tensor.dtype()));
+        }
+        if tensor.dtype() != first.dtype() {
+            let expected = format!("{} as the first tensor", first.dtype());
+            return Err(Error::argument(op, argument, expected, tensor.dtype()));
+        }
+        check_device(op, argument, tensor, first.device())?;
+    }
+    Ok(())
+}
+
+fn check_device(op: &'static str, argument: &'static str, tensor: &Tensor, expected: &Device) -> Result<()> {
+    if tensor.device() == expected {
+        return Ok(());
+    }
+    let (expected, got) = (expected.name().to_string(), tensor.device().name().to_string());
+    Err(Error::Devices { op, argument, expected, got })
+}
+
+fn check_shape(op: &'static str, argument: &'static str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
+    if tensor.shape() == expected {
+        return Ok(());
+    }
+    Err(Error::argument(op, argument, format!("shape {expected:?}"), format!("{:?}", tensor.shape())))
+}
+
+/// The type in which statistics of a tensor are kept: f32 for f16, which would round them.
+fn stats_dtype(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+/// A CPU result, rounded once to `dtype`.
+fn host(shape: &[usize], dtype: DType, values: Vec<f64>) -> Result<Tensor> {
+    Tensor::from_f64(&Device::Cpu, shape, dtype, values)
+}
+
+/// Workgroups of `each` invocations for `count` elements.
+fn groups(count: usize, each: usize) -> u64 {
+    count.div_ceil(each) as u64
+}
+
+/// A shape or strides as kernels take them.
+fn pad8(values: &[usize]) -> [u32; 8] {
+    std::array::from_fn(|i| values.get(i).map_or(0, |&v| v as u32))
+}

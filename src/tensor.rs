@@ -1,0 +1,277 @@
+//! Tensors: a shape, an element type and row-major storage on a device.
+
+use crate::device::Device;
+use crate::dtype::{DType, Element, HostData};
+use crate::error::{Error, Result};
+use crate::gpu::Buffer;
+use crate::shape::{MAX_RANK, count};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A dense row-major array on a device. Cheap to clone: clones share the storage, which operations never change in place,
+/// except the optimiser's step, which copies first if it is shared.
+///
+/// ```
+/// use crossmodal::{Device, Tensor};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2, 3], &[1f32, 2., 3., 4., 5., 6.])?;
+/// assert_eq!(x.shape(), [2, 3]);
+/// assert_eq!(x.reshape(&[3, 2])?.to_vec::<f32>()?[5], 6.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    dtype: DType,
+    device: Device,
+    storage: Storage,
+}
+
+#[derive(Clone)]
+enum Storage {
+    Host(Arc<HostData>),
+    Gpu(Arc<Buffer>),
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor({} {:?} on {})", self.dtype, self.shape, self.device.name())
+    }
+}
+
+impl Tensor {
+    /// A tensor of `data` on `device`.
+    ///
+    /// Errors: `data` does not have as many elements as `shape`; more than 8 axes or 2³² elements; the device lacks the
+    /// type, the memory, or a binding that large.
+    pub fn from_slice<T: Element>(device: &Device, shape: &[usize], data: &[T]) -> Result<Tensor> {
+        Self::from_vec(device, shape, data.to_vec())
+    }
+
+    /// As [`Tensor::from_slice`], taking the memory over on the CPU.
+    pub fn from_vec<T: Element>(device: &Device, shape: &[usize], data: Vec<T>) -> Result<Tensor> {
+        Self::from_host(device, shape, T::wrap(data))
+    }
+
+    /// A tensor of one value without axes.
+    pub fn scalar<T: Element>(device: &Device, value: T) -> Result<Tensor> {
+        Self::from_vec(device, &[], vec![value])
+    }
+
+    /// The values, rounded once to `dtype`.
+    pub fn from_f64(device: &Device, shape: &[usize], dtype: DType, values: Vec<f64>) -> Result<Tensor> {
+        Self::from_host(device, shape, HostData::from_f64(dtype, values))
+    }
+
+    pub(crate) fn from_host(device: &Device, shape: &[usize], data: HostData) -> Result<Tensor> {
+        let dtype = data.dtype();
+        let elements = data.bytes().len() / dtype.size();
+        check("Tensor", device, shape, dtype)?;
+        if elements != count(shape) {
+            let expected = format!("{} elements for shape {shape:?}", count(shape));
+            return Err(Error::argument("Tensor", "data", expected, elements));
+        }
+        let storage = match device {
+            Device::Cpu => Storage::Host(Arc::new(data)),
+            Device::Gpu(gpu) => {
+                let buffer = gpu.allocate("a tensor", data.bytes().len() as u64)?;
+                gpu.write(&buffer, data.bytes())?;
+                Storage::Gpu(Arc::new(buffer))
+            }
+        };
+        Ok(Tensor { shape: shape.to_vec(), dtype, device: device.clone(), storage })
+    }
+
+    /// A tensor of zeros.
+    pub fn zeros(device: &Device, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        if let Device::Gpu(gpu) = device {
+            let out = Self::uninit("zeros", device, shape, dtype)?;
+            gpu.clear(out.buffer());
+            return Ok(out);
+        }
+        check("zeros", device, shape, dtype)?;
+        Self::from_host(device, shape, HostData::from_bytes(dtype, &vec![0; count(shape) * dtype.size()]))
+    }
+
+    /// A GPU tensor that a kernel is about to fill.
+    pub(crate) fn uninit(op: &'static str, device: &Device, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        check(op, device, shape, dtype)?;
+        let Device::Gpu(gpu) = device else {
+            return Self::zeros(device, shape, dtype);
+        };
+        let buffer = gpu.allocate(op, (count(shape) * dtype.size()) as u64)?;
+        Ok(Tensor { shape: shape.to_vec(), dtype, device: device.clone(), storage: Storage::Gpu(Arc::new(buffer)) })
+    }
+
+    /// The sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        count(&self.shape)
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.len() * self.dtype.size()) as u64
+    }
+
+    /// The same elements under another shape, sharing the storage. Errors: the counts differ.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
+        check("reshape", &self.device, shape, self.dtype)?;
+        if count(shape) != self.len() {
+            return Err(Error::argument("reshape", "shape", format!("{} elements", self.len()), format!("{shape:?}")));
+        }
+        Ok(Tensor { shape: shape.to_vec(), ..self.clone() })
+    }
+
+    /// The elements on the host; waits for the device. Errors: `T` is not the tensor's type; the driver's.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        self.expect_dtype(T::DTYPE)?;
+        Ok(T::peek(&*self.host()?).cloned().unwrap_or_default())
+    }
+
+    /// The elements on the host, for callers that must not block.
+    pub async fn to_vec_async<T: Element>(&self) -> Result<Vec<T>> {
+        self.expect_dtype(T::DTYPE)?;
+        match (&self.storage, &self.device) {
+            (Storage::Gpu(buffer), Device::Gpu(gpu)) => {
+                Ok(bytemuck::pod_collect_to_vec(&gpu.read(buffer, self.bytes()).await?))
+            }
+            (Storage::Host(data), _) => Ok(T::peek(data).cloned().unwrap_or_default()),
+            _ => unreachable!("a GPU buffer on the CPU"),
+        }
+    }
+
+    /// The elements on the host, widened to f64; waits for the device.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        Ok(self.host()?.to_f64().into_owned())
+    }
+
+    /// The one element of a tensor of one element; waits for the device. Errors: it has more or none.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn item(&self) -> Result<f64> {
+        match self.to_f64_vec()?.as_slice() {
+            [value] => Ok(*value),
+            _ => Err(Error::argument("item", "self", "one element", format!("shape {:?}", self.shape))),
+        }
+    }
+
+    /// The tensor on another device, itself if it is there already; waits for the one it comes from.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn to_device(&self, device: &Device) -> Result<Tensor> {
+        if *device == self.device {
+            return Ok(self.clone());
+        }
+        Self::from_host(device, &self.shape, self.host()?.into_owned())
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn host(&self) -> Result<Cow<'_, HostData>> {
+        match (&self.storage, &self.device) {
+            (Storage::Gpu(buffer), Device::Gpu(gpu)) => {
+                Ok(Cow::Owned(HostData::from_bytes(self.dtype, &gpu.read_blocking(buffer, self.bytes())?)))
+            }
+            (Storage::Host(data), _) => Ok(Cow::Borrowed(data)),
+            _ => unreachable!("a GPU buffer on the CPU"),
+        }
+    }
+
+    fn expect_dtype(&self, dtype: DType) -> Result<()> {
+        if self.dtype == dtype {
+            return Ok(());
+        }
+        Err(Error::argument("to_vec", "T", self.dtype, dtype))
+    }
+
+    /// The GPU storage; operations ask for it only where the device is a GPU.
+    pub(crate) fn buffer(&self) -> &Buffer {
+        match &self.storage {
+            Storage::Gpu(buffer) => buffer,
+            Storage::Host(_) => unreachable!("a CPU tensor has no buffer"),
+        }
+    }
+
+    /// The host storage; operations ask for it only where the device is the CPU.
+    pub(crate) fn data(&self) -> &HostData {
+        match &self.storage {
+            Storage::Host(data) => data,
+            Storage::Gpu(_) => unreachable!("a GPU tensor has no host data"),
+        }
+    }
+
+    /// The host storage widened to f64, as the definitions in `reference` take it.
+    pub(crate) fn f64s(&self) -> Cow<'_, [f64]> {
+        self.data().to_f64()
+    }
+
+    /// The host storage as `T`, if it is of that type and on the CPU.
+    pub(crate) fn host_slice<T: Element>(&self) -> Option<&[T]> {
+        match &self.storage {
+            Storage::Host(data) => T::peek(data).map(Vec::as_slice),
+            Storage::Gpu(_) => None,
+        }
+    }
+
+    /// The host storage for writing, copied first if it is shared.
+    pub(crate) fn host_mut(&mut self) -> &mut HostData {
+        match &mut self.storage {
+            Storage::Host(data) => Arc::make_mut(data),
+            Storage::Gpu(_) => unreachable!("a GPU tensor has no host data"),
+        }
+    }
+
+    /// Makes the GPU storage this tensor's own, copying it if it is shared, so that a kernel may write it in place.
+    pub(crate) fn own_buffer(&mut self, op: &'static str) -> Result<()> {
+        let (Storage::Gpu(buffer), Device::Gpu(gpu)) = (&mut self.storage, &self.device) else { return Ok(()) };
+        if Arc::get_mut(buffer).is_none() {
+            let bytes = (count(&self.shape) * self.dtype.size()) as u64;
+            let own = gpu.allocate(op, bytes)?;
+            gpu.copy(buffer, &own, bytes);
+            *buffer = Arc::new(own);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing was written behind this tensor's elements, see [`Gpu::poison`](crate::gpu::Gpu::poison). True on the CPU.
+    #[cfg(all(feature = "gpu", feature = "verify", not(target_arch = "wasm32")))]
+    pub fn guard_is_intact(&self) -> Result<bool> {
+        match (&self.storage, &self.device) {
+            (Storage::Gpu(buffer), Device::Gpu(gpu)) => gpu.guard_is_intact(buffer, self.bytes()),
+            _ => Ok(true),
+        }
+    }
+}
+
+/// What every tensor must satisfy before memory is asked for.
+fn check(op: &'static str, device: &Device, shape: &[usize], dtype: DType) -> Result<()> {
+    if shape.len() > MAX_RANK {
+        return Err(Error::argument(op, "shape", format!("at most {MAX_RANK} axes"), format!("{shape:?}")));
+    }
+    let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+    if !elements.is_some_and(|n| u32::try_from(n).is_ok()) {
+        return Err(Error::argument(op, "shape", "fewer than 2^32 elements", format!("{shape:?}")));
+    }
+    if !device.supports(dtype) {
+        let expected = if dtype == DType::F64 { "f32, or f16 where it has it (f64 is for the CPU)" } else { "f32" };
+        return Err(Error::argument(op, "dtype", format!("{expected} on {}", device.name()), dtype));
+    }
+    Ok(())
+}
