@@ -22,9 +22,9 @@ struct Params {
     activation: u32,
     accumulate: u32,
     scale: f32,
+    alpha: f32,
+    beta: f32,
     pad: u32,
-    pad2: u32,
-    pad3: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<elem>;
@@ -41,7 +41,7 @@ fn store(row: u32, col: u32, batch: u32, value: f32) {
     var v = value * params.scale;
     if params.has_bias == 1u { v += f32(bias[col]); }
     let at = params.out_offset + (batch * params.m + row) * params.n + col;
-    v = activation(params.activation, v, 0.0, 0.0);
+    v = activation(params.activation, v, params.alpha, params.beta);
     if params.accumulate == 1u { v += f32(out[at]); }
     out[at] = elem(v);
 }

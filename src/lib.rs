@@ -1,4 +1,5 @@
 //! x
+pub(crate) mod cpu;
 pub mod device;
 pub mod dtype;
 pub mod error;
@@ -7,6 +8,10 @@ pub mod gpu;
 #[cfg(not(feature = "gpu"))]
 #[path = "gpu/absent.rs"]
 pub mod gpu;
+#[cfg(feature = "io")]
+pub mod io;
+pub mod ops;
+pub mod reference;
 pub mod shape;
 pub mod tensor;
 pub use device::Device;

@@ -222,14 +222,6 @@ impl Tensor {
         self.data().to_f64()
     }
 
-    /// The host storage as `T`, if it is of that type and on the CPU.
-    pub(crate) fn host_slice<T: Element>(&self) -> Option<&[T]> {
-        match &self.storage {
-            Storage::Host(data) => T::peek(data).map(Vec::as_slice),
-            Storage::Gpu(_) => None,
-        }
-    }
-
     /// The host storage for writing, copied first if it is shared.
     pub(crate) fn host_mut(&mut self) -> &mut HostData {
         match &mut self.storage {

@@ -21,12 +21,12 @@ pub struct Binding {
 }
 
 /// A tensor that is only read.
-pub const fn read(name: &'static str) -> Binding {
+pub(crate) const fn read(name: &'static str) -> Binding {
     Binding { name, access: Access::Read }
 }
 
 /// A tensor that is written.
-pub const fn write(name: &'static str) -> Binding {
+pub(crate) const fn write(name: &'static str) -> Binding {
     Binding { name, access: Access::Write }
 }
 
@@ -49,11 +49,11 @@ pub trait Params: bytemuck::Pod {
 
 /// Declares a parameter block and its field list together, so that they cannot drift apart.
 macro_rules! params {
-    ($(#[$meta:meta])* struct $name:ident { $($field:ident: $ty:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($field:ident: $ty:ty),* $(,)? }) => {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-        struct $name { $($field: $ty),* }
+        $vis struct $name { $($field: $ty),* }
         impl crate::gpu::kernel::Params for $name {
             const FIELDS: &'static [crate::gpu::kernel::Field] = &[$(crate::gpu::kernel::Field {
                 name: stringify!($field),

@@ -11,6 +11,8 @@ use std::sync::Arc;
 const SLOTS: usize = 1024;
 /// Staging bytes that may wait for a submit.
 const STAGING_BYTES: u64 = 64 << 20;
+/// Floating-point operations that may wait for a submit: a desktop driver resets the device when one takes about two seconds.
+const SUBMIT_FLOPS: f64 = 1e12;
 
 enum Command {
     Dispatch { name: &'static str, pipeline: Arc<Pipeline>, group: wgpu::BindGroup, slot: u32, grid: [u32; 2] },
@@ -25,6 +27,8 @@ pub(super) struct Recorder {
     stride: usize,
     slot_buffer: wgpu::Buffer,
     staging_bytes: u64,
+    /// Floating-point operations waiting for a submit.
+    flops: f64,
     max_grid: u64,
     pub(super) counters: Counters,
 }
@@ -45,6 +49,7 @@ impl Recorder {
             stride,
             slot_buffer,
             staging_bytes: 0,
+            flops: 0.,
             max_grid: u64::from(limits.max_compute_workgroups_per_dimension),
             counters: Counters::default(),
         }
@@ -103,6 +108,7 @@ impl Recorder {
         queue.submit([encoder.finish()]);
         self.slots.clear();
         self.staging_bytes = 0;
+        self.flops = 0.;
         self.counters.submits += 1;
     }
 }
@@ -143,6 +149,15 @@ impl Gpu {
         recorder.commands.push(Command::Copy { from: staging, to: buffer.raw.clone(), bytes: size });
         recorder.staging_bytes += size;
         let full = recorder.staging_bytes > STAGING_BYTES;
+        drop(recorder);
+        if full { self.submit() } else { Ok(()) }
+    }
+
+    /// Counts floating-point operations recorded; submits where more in one would pass a driver's time limit.
+    pub(crate) fn count_work(&self, flops: f64) -> Result<()> {
+        let mut recorder = self.0.recorder.lock().expect("recorder lock");
+        recorder.flops += flops;
+        let full = recorder.flops > SUBMIT_FLOPS;
         drop(recorder);
         if full { self.submit() } else { Ok(()) }
     }

@@ -37,7 +37,7 @@ pub use log_sum_exp::log_sum_exp;
 pub use matmul::{MatmulOptions, matmul};
 pub use reduce::{Reduce, ReduceOptions, reduce};
 pub use softmax::softmax;
-pub use transpose::{broadcast_to, transpose};
+pub use transpose::transpose;
 pub use unary::{Unary, exp, gelu, log, relu, scale, sigmoid, tanh, unary};
 
 use crate::device::Device;

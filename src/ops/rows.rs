@@ -8,7 +8,7 @@ use crate::shape::rows_cols;
 use crate::tensor::Tensor;
 
 params! {
-    struct Rows { rows: u32, cols: u32 }
+    pub(super) struct Rows { rows: u32, cols: u32 }
 }
 
 pub(super) const fn kernel(

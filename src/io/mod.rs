@@ -1,0 +1,123 @@
+//! Stored features, labels and checkpoints: `.npy` and `.safetensors` files.
+//!
+//! A [`Source`] names one stored array, `FILE` or `FILE#TENSOR`. [`read_features`] and [`read_integers`] check what
+//! they read, so that nothing later meets a NaN, an empty matrix or a wrong rank; every refusal is one line that
+//! names the file, the tensor, what was expected and what came. Files are written whole or not at all.
+//!
+//! ```
+//! use crossmodal::io::{Source, read_features, write_npy};
+//!
+//! let path = std::env::temp_dir().join("crossmodal-io-example.npy");
+//! write_npy(&path, 2, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+//! let features = read_features(&Source::parse(&path.display().to_string()))?;
+//! assert_eq!((features.rows, features.cols), (2, 3));
+//! assert_eq!(features.values, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+//! # std::fs::remove_file(&path).unwrap();
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
+
+mod checkpoint;
+mod file;
+mod npy;
+mod safetensors;
+mod source;
+mod stored;
+
+pub use checkpoint::{Array, read_safetensors, write_safetensors};
+pub use file::write_atomically;
+pub use npy::write_npy;
+pub use source::Source;
+
+use crate::error::{Error, Result};
+use stored::Stored;
+
+/// A matrix of stored features on the host, row-major: row `r`, column `c` is `values[r * cols + c]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// Samples.
+    pub rows: usize,
+    /// Features of a sample.
+    pub cols: usize,
+    /// `rows * cols` finite values.
+    pub values: Vec<f32>,
+}
+
+/// Reads a matrix `[rows, cols]` of f64, f32, f16 or bf16 values as f32.
+///
+/// f64 values are rounded to the nearest f32; the other types fit exactly. `.npy` files may be in C or Fortran order
+/// and of either byte order.
+///
+/// # Errors
+///
+/// [`Error::File`] if the file is missing, no file, truncated or corrupt; if the tensor is missing, or is not named
+/// where the file holds several; if its values are not of one of these four types; if it does not have two axes, or
+/// has no rows or no columns; if a value is NaN or infinite or does not fit f32 (the message names row and column,
+/// counted from 0).
+///
+/// ```no_run
+/// use crossmodal::io::{Source, read_features};
+///
+/// let images = read_features(&Source::parse("emoji.safetensors#image_twemoji"))?;
+/// println!("{} rows of {} features", images.rows, images.cols);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn read_features(source: &Source) -> Result<Features> {
+    read_stored(source)?.features()
+}
+
+/// Reads labels, splits or lengths: a vector `[n]`, or a matrix `[n, 1]`, of any integer type or bool, as i64.
+///
+/// Integers are `i8` to `i64` and `u8` to `u64`; false is 0 and true is 1.
+///
+/// # Errors
+///
+/// [`Error::File`] for what [`read_features`] refuses in a file; for values that are not integers; for another shape
+/// or none at all; for a `u64` above `i64::MAX` (the message names its row, counted from 0).
+///
+/// ```no_run
+/// use crossmodal::io::{Source, read_integers};
+///
+/// let labels = read_integers(&Source::parse("emoji.safetensors#label"))?;
+/// assert!(labels.iter().all(|&label| label >= 0));
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn read_integers(source: &Source) -> Result<Vec<i64>> {
+    read_stored(source)?.integers()
+}
+
+/// The array a source names, as it lies in its file.
+fn read_stored(source: &Source) -> Result<Stored> {
+    // A missing file is said to be missing, whatever its name ends in.
+    let (file, len) = file::open(&source.path)?;
+    if source::has_extension(&source.path, "safetensors") {
+        return self::safetensors::read_stored(source, file, len);
+    }
+    if !source::has_extension(&source.path, "npy") {
+        let message = "expected a file that ends in .npy or .safetensors, or FILE.safetensors#TENSOR";
+        return Err(Error::file(&source.path, message));
+    }
+    npy::read_stored(source, file, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_none_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |name: &str| {
+            let text = folder.path().join(name).display().to_string();
+            let message = read_features(&Source::parse(&text)).unwrap_err().to_string();
+            message.replace(&folder.path().display().to_string(), "D")
+        };
+        std::fs::write(folder.path().join("a.h5"), b"x").unwrap();
+        std::fs::write(folder.path().join("a.npy"), b"x").unwrap();
+        std::fs::create_dir(folder.path().join("b.npy")).unwrap();
+        assert_eq!(message("c.npy"), "D/c.npy: no such file");
+        assert_eq!(message("c.safetensors#x"), "D/c.safetensors: no such file");
+        assert_eq!(message("b.npy"), "D/b.npy: expected a file, got a folder");
+        assert!(message("a.h5").starts_with("D/a.h5: expected a file that ends in .npy or .safetensors"));
+        assert!(message("a.npy#x").ends_with("expected no tensor name, got \"x\""));
+    }
+}

@@ -1,0 +1,106 @@
+//! Elementwise arithmetic with broadcasting.
+
+pub use crate::reference::Binary;
+
+use super::reduce::sum_to;
+use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, pad8, scale};
+use crate::device::Device;
+use crate::error::Result;
+use crate::gpu::kernel::{params, read, write};
+use crate::gpu::{Kernel, Variant};
+use crate::reference;
+use crate::shape::{broadcast, broadcast_strides};
+use crate::tensor::Tensor;
+
+const SOURCE: &str =
+    concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/binary.wgsl"));
+
+params! {
+    struct Params {
+        shape: [u32; 8],
+        a_strides: [u32; 8],
+        b_strides: [u32; 8],
+        count: u32,
+        rank: u32,
+        kind: u32,
+        pad: u32,
+    }
+}
+
+const FORWARD: Kernel = Kernel::new::<Params>("binary", "forward", SOURCE, &[read("a"), read("b"), write("out")]);
+
+/// The kernels of this operation.
+pub const KERNELS: &[&Kernel] = &[&FORWARD];
+
+/// How the tape calls [`binary`].
+pub const BINARY: Rule<Binary> = Rule {
+    name: "binary",
+    forward: |kind, inputs| {
+        expect_inputs("binary", inputs, 2..=2)?;
+        Ok(Forward::one(binary(*kind, inputs[0], inputs[1])?))
+    },
+    backward,
+};
+
+/// `out = a op b`; shapes broadcast as usual: aligned at the last axis, an axis of 1 stretches.
+///
+/// Errors: the shapes do not broadcast; types or devices differ.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{Binary, binary}};
+/// let a = Tensor::from_slice(&Device::Cpu, &[2, 2], &[1f32, 2., 3., 4.])?;
+/// let b = Tensor::from_slice(&Device::Cpu, &[2], &[10f32, 20.])?;
+/// assert_eq!(binary(Binary::Add, &a, &b)?.to_vec::<f32>()?, [11., 22., 13., 24.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn binary(kind: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    check_floats("binary", &[("a", a), ("b", b)])?;
+    let shape = broadcast("binary", a.shape(), b.shape())?;
+    match a.device() {
+        Device::Cpu => {
+            let out = reference::binary(kind, (&a.f64s(), a.shape()), (&b.f64s(), b.shape()), &shape);
+            host(&shape, a.dtype(), out)
+        }
+        Device::Gpu(gpu) => {
+            let out = Tensor::uninit("binary", a.device(), &shape, a.dtype())?;
+            let params = Params {
+                shape: pad8(&shape),
+                a_strides: pad8(&broadcast_strides(a.shape(), &shape)),
+                b_strides: pad8(&broadcast_strides(b.shape(), &shape)),
+                count: out.len() as u32,
+                rank: shape.len() as u32,
+                kind: kind as u32,
+                pad: 0,
+            };
+            let buffers = [a.buffer(), b.buffer(), out.buffer()];
+            gpu.dispatch(&FORWARD, Variant::of(a.dtype()), &params, &buffers, groups(out.len(), 256))?;
+            Ok(out)
+        }
+    }
+}
+
+fn backward(kind: &Binary, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
+    let ([a, b], grad) = ([&saved.inputs[0], &saved.inputs[1]], saved.grad());
+    let (da, db) = match kind {
+        Binary::Add => (saved.needs[0].then(|| Ok(grad.clone())), saved.needs[1].then(|| Ok(grad.clone()))),
+        Binary::Sub => (saved.needs[0].then(|| Ok(grad.clone())), saved.needs[1].then(|| scale(grad, -1.))),
+        Binary::Mul => (saved.needs[0].then(|| mul(grad, b)), saved.needs[1].then(|| mul(grad, a))),
+    };
+    let fold = |full: Option<Result<Tensor>>, to: &Tensor| full.map(|full| sum_to(&full?, to.shape())).transpose();
+    Ok(vec![fold(da, a)?, fold(db, b)?])
+}
+
+/// `a + b`.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    binary(Binary::Add, a, b)
+}
+
+/// `a − b`.
+pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    binary(Binary::Sub, a, b)
+}
+
+/// `a b`, element by element.
+pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    binary(Binary::Mul, a, b)
+}

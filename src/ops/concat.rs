@@ -1,0 +1,171 @@
+//! Joining tensors along an axis, and cutting them apart.
+
+use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups};
+use crate::device::Device;
+use crate::dtype::{Element, HostData};
+use crate::error::{Error, Result};
+use crate::gpu::kernel::{params, read, write};
+use crate::gpu::{Kernel, Variant};
+use crate::reference::{Block, copy_block};
+use crate::shape::{around, check_axis};
+use crate::tensor::Tensor;
+
+const SOURCE: &str =
+    concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/concat.wgsl"));
+
+params! {
+    struct Params {
+        count: u32,
+        length: u32,
+        from_stride: u32,
+        from_offset: u32,
+        to_stride: u32,
+        to_offset: u32,
+    }
+}
+
+const FORWARD: Kernel = Kernel::new::<Params>("concat", "forward", SOURCE, &[read("x"), write("out")]);
+
+/// The kernels of this operation.
+pub const KERNELS: &[&Kernel] = &[&FORWARD];
+
+/// How the tape calls [`concat`]: the option is the axis.
+pub const CONCAT: Rule<usize> = Rule {
+    name: "concat",
+    forward: |axis, inputs| Ok(Forward::one(concat(inputs, *axis)?)),
+    backward: |axis, saved: &Saved<'_>| {
+        let sizes: Vec<_> = saved.inputs.iter().map(|x| x.shape()[*axis]).collect();
+        Ok(split(saved.grad(), *axis, &sizes)?.into_iter().map(Some).collect())
+    },
+};
+
+/// How the tape calls [`split`]: the options are the axis and the sizes.
+pub const SPLIT: Rule<(usize, Vec<usize>)> = Rule {
+    name: "split",
+    forward: |(axis, sizes), inputs| {
+        expect_inputs("split", inputs, 1..=1)?;
+        Ok(Forward { outputs: split(inputs[0], *axis, sizes)?, kept: vec![] })
+    },
+    backward: |(axis, _), saved: &Saved<'_>| {
+        let parts = saved.grads.iter().zip(saved.outputs).map(|(grad, out)| match grad {
+            Some(grad) => Ok(grad.clone()),
+            None => Tensor::zeros(out.device(), out.shape(), out.dtype()),
+        });
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        Ok(vec![Some(concat(&parts.iter().collect::<Vec<_>>(), *axis)?)])
+    },
+};
+
+/// The tensors side by side along `axis`; their other axes agree.
+///
+/// Errors: no tensors; the axis does not exist; shapes, types or devices differ.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{concat, split}};
+/// let image = Tensor::from_slice(&Device::Cpu, &[3], &[0.1f32, 0.2, 0.3])?;
+/// let text = Tensor::from_slice(&Device::Cpu, &[3], &[0.4f32, 0.5, 0.6])?;
+/// let both = concat(&[&image, &text], 0)?;
+/// assert_eq!(both.to_vec::<f32>()?, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+/// assert_eq!(split(&both, 0, &[3, 3])?[1].to_vec::<f32>()?, [0.4, 0.5, 0.6]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
+    let Some(first) = tensors.first() else {
+        return Err(Error::argument("concat", "tensors", "at least one tensor", 0));
+    };
+    check_floats("concat", &tensors.iter().map(|t| ("tensors", *t)).collect::<Vec<_>>())?;
+    check_axis("concat", first.shape(), axis)?;
+    let mut shape = first.shape().to_vec();
+    shape[axis] = 0;
+    for tensor in tensors {
+        let mut rest = tensor.shape().to_vec();
+        let size = rest.get(axis).copied().unwrap_or(0);
+        shape[axis] += size;
+        rest.iter_mut().skip(axis).take(1).for_each(|own| *own = shape[axis]);
+        if rest != shape {
+            let expected = format!("{:?} but for axis {axis}", first.shape());
+            return Err(Error::argument("concat", "tensors", expected, format!("{:?}", tensor.shape())));
+        }
+    }
+    let mut out = Tensor::uninit("concat", first.device(), &shape, first.dtype())?;
+    let (outer, whole, inner) = around(&shape, axis);
+    let mut at = 0;
+    for tensor in tensors {
+        let length = tensor.shape()[axis] * inner;
+        let block = Block {
+            rows: outer,
+            length,
+            from_stride: length,
+            from_offset: 0,
+            to_stride: whole * inner,
+            to_offset: at,
+        };
+        copy(tensor, &mut out, &block)?;
+        at += length;
+    }
+    Ok(out)
+}
+
+/// `x` cut along `axis` into parts of the given sizes, which add up to its own.
+///
+/// Errors: the axis does not exist; the sizes do not add up; `x` is not floating-point. Example: [`concat`].
+pub fn split(x: &Tensor, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
+    check_floats("split", &[("x", x)])?;
+    check_axis("split", x.shape(), axis)?;
+    let (outer, whole, inner) = around(x.shape(), axis);
+    if sizes.iter().sum::<usize>() != whole {
+        return Err(Error::argument("split", "sizes", format!("sizes that add up to {whole}"), format!("{sizes:?}")));
+    }
+    let mut at = 0;
+    let part = |size: &usize| {
+        let mut shape = x.shape().to_vec();
+        shape[axis] = *size;
+        let mut out = Tensor::uninit("split", x.device(), &shape, x.dtype())?;
+        let length = size * inner;
+        let block = Block {
+            rows: outer,
+            length,
+            from_stride: whole * inner,
+            from_offset: at,
+            to_stride: length,
+            to_offset: 0,
+        };
+        at += length;
+        copy(x, &mut out, &block)?;
+        Ok(out)
+    };
+    sizes.iter().map(part).collect()
+}
+
+fn copy(from: &Tensor, to: &mut Tensor, block: &Block) -> Result<()> {
+    let count = block.rows * block.length;
+    if count == 0 {
+        return Ok(());
+    }
+    match from.device() {
+        Device::Cpu => match from.data() {
+            HostData::F32(v) => copy_host(v, to.host_mut(), block),
+            HostData::F16(v) => copy_host(v, to.host_mut(), block),
+            HostData::F64(v) => copy_host(v, to.host_mut(), block),
+            HostData::U32(v) => copy_host(v, to.host_mut(), block),
+        },
+        Device::Gpu(gpu) => {
+            let params = Params {
+                count: count as u32,
+                length: block.length as u32,
+                from_stride: block.from_stride as u32,
+                from_offset: block.from_offset as u32,
+                to_stride: block.to_stride as u32,
+                to_offset: block.to_offset as u32,
+            };
+            let buffers = [from.buffer(), to.buffer()];
+            gpu.dispatch(&FORWARD, Variant::of(from.dtype()), &params, &buffers, groups(count, 256))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_host<T: Element>(from: &[T], to: &mut HostData, block: &Block) {
+    let to = T::peek_mut(to).expect("both tensors have one type");
+    copy_block(from, to, block);
+}

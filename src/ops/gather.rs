@@ -1,0 +1,144 @@
+//! Rows picked by index.
+
+use super::{Forward, Rule, Saved, check_device, check_floats, expect_inputs, groups, host};
+use crate::device::Device;
+use crate::dtype::HostData;
+use crate::error::{Error, Result};
+use crate::gpu::kernel::{params, read, write};
+use crate::gpu::{Kernel, Variant};
+use crate::reference;
+use crate::shape::rows_cols;
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+const SOURCE: &str =
+    concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/gather.wgsl"));
+
+params! {
+    struct Params { count: u32, width: u32 }
+}
+
+const FORWARD: Kernel = Kernel::new::<Params>("gather", "forward", SOURCE, &[read("x"), read("indices"), write("out")]);
+const BACKWARD: Kernel = Kernel::new::<Params>(
+    "gather",
+    "backward",
+    SOURCE,
+    &[read("grad"), read("order"), read("starts"), write("dx")],
+);
+
+/// The kernels of this operation.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// Row numbers on a device, with the host's copy: bounds are checked before anything reaches the driver.
+#[derive(Debug, Clone)]
+pub struct Indices {
+    on_device: Tensor,
+    on_host: Arc<[u32]>,
+}
+
+impl Indices {
+    /// Uploads row numbers. Errors: the device's.
+    pub fn new(device: &Device, indices: &[u32]) -> Result<Indices> {
+        let on_device = Tensor::from_slice(device, &[indices.len()], indices)?;
+        Ok(Indices { on_device, on_host: indices.into() })
+    }
+
+    /// The row numbers.
+    pub fn as_slice(&self) -> &[u32] {
+        &self.on_host
+    }
+}
+
+/// How the tape calls [`gather`].
+pub const GATHER: Rule<Indices> = Rule {
+    name: "gather",
+    forward: |indices, inputs| {
+        expect_inputs("gather", inputs, 1..=1)?;
+        Ok(Forward::one(gather(inputs[0], indices)?))
+    },
+    backward,
+};
+
+/// `out[i] = x[indices[i]]`: `x [rows, ...]` to `[indices, ...]`.
+///
+/// The backward of repeated indices sums in the order of the indices: the same bits every time. Errors: an index is not
+/// below `rows`; `x` is a scalar or not floating-point; devices differ.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{Indices, gather}};
+/// let x = Tensor::from_slice(&Device::Cpu, &[3, 1], &[10f32, 20., 30.])?;
+/// let picked = gather(&x, &Indices::new(&Device::Cpu, &[2, 0])?)?;
+/// assert_eq!(picked.to_vec::<f32>()?, [30., 10.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn gather(x: &Tensor, indices: &Indices) -> Result<Tensor> {
+    check_floats("gather", &[("x", x)])?;
+    check_device("gather", "indices", &indices.on_device, x.device())?;
+    let width = first_axis(x)?.1;
+    let rows = x.shape()[0];
+    if let Some((i, index)) = indices.on_host.iter().enumerate().find(|(_, index)| **index as usize >= rows) {
+        let got = format!("{index} at position {i}");
+        return Err(Error::argument("gather", "indices", format!("row numbers below {rows}"), got));
+    }
+    let mut shape = x.shape().to_vec();
+    shape[0] = indices.on_host.len();
+    match x.device() {
+        Device::Cpu => {
+            let data = match x.data() {
+                HostData::F32(v) => HostData::F32(reference::gather(v, &indices.on_host, width)),
+                HostData::F16(v) => HostData::F16(reference::gather(v, &indices.on_host, width)),
+                HostData::F64(v) => HostData::F64(reference::gather(v, &indices.on_host, width)),
+                HostData::U32(v) => HostData::U32(reference::gather(v, &indices.on_host, width)),
+            };
+            Tensor::from_host(&Device::Cpu, &shape, data)
+        }
+        Device::Gpu(gpu) => {
+            let out = Tensor::uninit("gather", x.device(), &shape, x.dtype())?;
+            let params = Params { count: out.len() as u32, width: width as u32 };
+            let buffers = [x.buffer(), indices.on_device.buffer(), out.buffer()];
+            gpu.dispatch(&FORWARD, Variant::of(x.dtype()), &params, &buffers, groups(out.len(), 256))?;
+            Ok(out)
+        }
+    }
+}
+
+/// (rows, elements in a row).
+fn first_axis(x: &Tensor) -> Result<(usize, usize)> {
+    rows_cols("gather", "x", x.shape())?;
+    Ok((x.shape()[0], x.shape()[1..].iter().product()))
+}
+
+fn backward(indices: &Indices, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
+    let (x, grad) = (&saved.inputs[0], saved.grad());
+    let (rows, width) = first_axis(x)?;
+    let dx = match x.device() {
+        Device::Cpu => {
+            let dx = reference::gather_backward(&grad.f64s(), &indices.on_host, rows, width);
+            host(x.shape(), x.dtype(), dx)?
+        }
+        Device::Gpu(gpu) => {
+            let (order, starts) = by_row(&indices.on_host, rows);
+            let order = Tensor::from_vec(x.device(), &[order.len()], order)?;
+            let starts = Tensor::from_vec(x.device(), &[starts.len()], starts)?;
+            let dx = Tensor::uninit("gather", x.device(), x.shape(), x.dtype())?;
+            let params = Params { count: dx.len() as u32, width: width as u32 };
+            let buffers = [grad.buffer(), order.buffer(), starts.buffer(), dx.buffer()];
+            gpu.dispatch(&BACKWARD, Variant::of(x.dtype()), &params, &buffers, groups(dx.len(), 256))?;
+            dx
+        }
+    };
+    Ok(vec![Some(dx)])
+}
+
+/// A stable counting sort: `order[starts[v]..starts[v + 1]]` are the positions of row `v`, ascending.
+fn by_row(indices: &[u32], rows: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut starts = vec![0u32; rows + 1];
+    indices.iter().for_each(|&row| starts[row as usize + 1] += 1);
+    (0..rows).for_each(|row| starts[row + 1] += starts[row]);
+    let (mut next, mut order) = (starts.clone(), vec![0; indices.len()]);
+    for (i, &row) in (0u32..).zip(indices) {
+        order[next[row as usize] as usize] = i;
+        next[row as usize] += 1;
+    }
+    (order, starts)
+}

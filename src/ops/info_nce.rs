@@ -1,0 +1,283 @@
+//! InfoNCE, the contrastive loss, without ever storing the N×M logits.
+//!
+//! Similarities are computed block by block, `Cr × Cc` at a time, into scratch memory of a fixed budget. The forward merges
+//! each block's row and column (maximum, sum) into running log-sum-exps: one sweep for both. The backward computes each block
+//! again, turns it into the gradient in place and adds its two products to the gradients of x and of y, in a fixed order.
+//! Four products in all, forward and backward; O(N + M) beyond the scratch.
+
+use super::matmul::{self, Product};
+use super::{
+    Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, expect_inputs, groups, host, mul, reduce,
+    stats_dtype,
+};
+use crate::cpu;
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::gpu::kernel::{params, read, write};
+use crate::gpu::{Gpu, Kernel, Variant};
+use crate::reference::{self, InfoNce, MatmulShape};
+use crate::tensor::Tensor;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/reduce.wgsl"),
+    include_str!("../../shaders/info_nce.wgsl")
+);
+
+params! {
+    struct Params {
+        rows: u32,
+        cols: u32,
+        first_row: u32,
+        first_col: u32,
+        fresh: u32,
+        symmetric: u32,
+        count: u32,
+    }
+}
+
+const ROW_SWEEP: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "row_sweep",
+    SOURCE,
+    &[read("sims"), read("log_scale"), write("stats"), write("positive")],
+);
+const COLUMN_SWEEP: Kernel =
+    Kernel::new::<Params>("info_nce", "column_sweep", SOURCE, &[read("sims"), read("log_scale"), write("stats")]);
+const ROW_LOSSES: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "row_losses",
+    SOURCE,
+    &[read("row_stats"), read("col_stats"), read("positives"), write("losses")],
+);
+const GRADIENT: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "gradient",
+    SOURCE,
+    &[read("row_part"), read("col_part"), read("log_factor"), read("upstream"), write("block")],
+);
+
+/// The kernels of this operation.
+pub const KERNELS: &[&Kernel] = &[&ROW_SWEEP, &COLUMN_SWEEP, &ROW_LOSSES, &GRADIENT];
+
+/// Which directions count, and how much scratch memory the blocks may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InfoNceOptions {
+    /// Rows against columns and columns against rows (CLIP), or rows against columns alone.
+    pub symmetric: bool,
+    /// Bytes of scratch for one block of similarities. The answer does not depend on it beyond rounding.
+    pub scratch_bytes: usize,
+}
+
+impl Default for InfoNceOptions {
+    fn default() -> Self {
+        InfoNceOptions { symmetric: true, scratch_bytes: 16 << 20 }
+    }
+}
+
+/// How the tape calls [`info_nce`]: inputs x, y, log_scale. Row and column statistics are kept.
+pub const INFO_NCE: Rule<InfoNceOptions> = Rule {
+    name: "info_nce",
+    forward: |options, inputs| {
+        expect_inputs("info_nce", inputs, 3..=3)?;
+        forward(inputs[0], inputs[1], inputs[2], options)
+    },
+    backward,
+};
+
+/// The InfoNCE loss (van den Oord et al., 2018; symmetric as in CLIP, Radford et al., 2021), a scalar:
+/// `mean_i(lse_j L_ij − L_ii)`, or `½` of that plus `½` of the same over columns, with `L = eᵗ X Yᵀ`, `t` = `log_scale []`.
+///
+/// `x [n, d]` and `y [m, d]` are embeddings, usually after [`l2_normalize`](super::l2_normalize()); row i's positive is
+/// column i. One-way, y may have more rows: they are negatives. The temperature is fixed when `log_scale` is a constant,
+/// learned when it is a leaf of the tape; `t = ln(1/τ)`. Non-finite input is carried through on the CPU and unspecified on a
+/// GPU. Errors: no rows; widths differ; fewer columns than rows, or more when symmetric; types or devices differ.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{InfoNceOptions, info_nce}};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2, 2], &[1f32, 0., 0., 1.])?;
+/// let log_scale = Tensor::scalar(&Device::Cpu, 0f32)?;
+/// let loss = info_nce(&x, &x, &log_scale, &InfoNceOptions::default())?.item()?;
+/// assert!((loss - (1. + (-1f64).exp()).ln()).abs() < 1e-6);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn info_nce(x: &Tensor, y: &Tensor, log_scale: &Tensor, options: &InfoNceOptions) -> Result<Tensor> {
+    Ok(forward(x, y, log_scale, options)?.outputs.remove(0))
+}
+
+fn check(x: &Tensor, y: &Tensor, log_scale: &Tensor, options: &InfoNceOptions) -> Result<InfoNce> {
+    check_floats("info_nce", &[("x", x), ("y", y), ("log_scale", log_scale)])?;
+    check_shape("info_nce", "log_scale", log_scale, &[])?;
+    let ([n, d], [m, _]) = (x.shape(), y.shape()) else {
+        let got = format!("shapes {:?} and {:?}", x.shape(), y.shape());
+        return Err(Error::argument("info_nce", "x and y", "two axes each", got));
+    };
+    if *n == 0 {
+        return Err(Error::argument("info_nce", "x", "at least one row", format!("shape {:?}", x.shape())));
+    }
+    if options.symmetric || m < n {
+        check_shape("info_nce", "y", y, &[*n, *d])?;
+    }
+    check_shape("info_nce", "y", y, &[*m, *d])?;
+    Ok(InfoNce { n: *n, m: *m, d: *d, symmetric: options.symmetric })
+}
+
+fn forward(x: &Tensor, y: &Tensor, log_scale: &Tensor, options: &InfoNceOptions) -> Result<Forward> {
+    let size = check(x, y, log_scale, options)?;
+    let dtype = x.dtype();
+    if dtype == DType::F64 {
+        let loss = reference::info_nce(&x.f64s(), &y.f64s(), log_scale.f64s()[0], size);
+        return Ok(Forward::one(host(&[], dtype, vec![loss])?));
+    }
+    let [x, y, log_scale] = widened([x, y, log_scale])?;
+    let (loss, kept) = match x.device() {
+        Device::Cpu => {
+            let (loss, statistics) = cpu::info_nce(&x, &y, &log_scale, size, options.scratch_bytes)?;
+            (host(&[], dtype, vec![loss])?, statistics)
+        }
+        Device::Gpu(gpu) => {
+            let (loss, statistics) = sweep(gpu, [&x, &y, &log_scale], size, options)?;
+            (cast(&loss, dtype)?, statistics)
+        }
+    };
+    Ok(Forward { outputs: vec![loss], kept })
+}
+
+/// f16 inputs as f32: the similarities of every precision are f32.
+fn widened(inputs: [&Tensor; 3]) -> Result<[Tensor; 3]> {
+    let [x, y, log_scale] = inputs.map(|input| cast(input, stats_dtype(input.dtype())));
+    Ok([x?, y?, log_scale?])
+}
+
+fn backward(options: &InfoNceOptions, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
+    let [x, y, log_scale] = saved.inputs else { unreachable!("the forward takes three tensors") };
+    let size = check(x, y, log_scale, options)?;
+    let dtype = x.dtype();
+    if dtype == DType::F64 {
+        let (t, upstream) = (log_scale.f64s()[0], saved.grad().f64s()[0]);
+        let (dx, dy, dt) = reference::info_nce_backward(&x.f64s(), &y.f64s(), t, upstream, size);
+        let all = [(x, dx), (y, dy), (log_scale, vec![dt])];
+        return all.into_iter().map(|(input, values)| host(input.shape(), dtype, values).map(Some)).collect();
+    }
+    let [x, y, log_scale] = widened([x, y, log_scale])?;
+    let upstream = cast(saved.grad(), DType::F32)?;
+    let [dx, dy] = match x.device() {
+        Device::Cpu => {
+            cpu::info_nce_backward([&x, &y, &log_scale], saved.kept, &upstream, size, options.scratch_bytes)?
+        }
+        Device::Gpu(gpu) => gradients(gpu, [&x, &y, &log_scale], saved.kept, &upstream, size, options)?,
+    };
+    // ∂t = ⟨X, ∂X⟩: no pass over the logits.
+    let sum = ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: false };
+    let dt = saved.needs[2].then(|| cast(&reduce(&mul(&x, &dx)?.reshape(&[x.len()])?, &sum)?, dtype)).transpose()?;
+    Ok(vec![Some(cast(&dx, dtype)?), Some(cast(&dy, dtype)?), dt])
+}
+
+/// The blocks of the logits in order: (first row, rows, first column, columns).
+pub(crate) fn blocks(size: InfoNce, scratch_bytes: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+    let (rows, cols) = block_size(size, scratch_bytes);
+    let starts = move |whole: usize, each: usize| (0..whole).step_by(each).map(move |at| (at, each.min(whole - at)));
+    starts(size.n, rows).flat_map(move |(r, rows)| starts(size.m, cols).map(move |(c, cols)| (r, rows, c, cols)))
+}
+
+/// Nearly square blocks, because thin products are slow; at least 1 × 1 whatever the budget.
+pub(crate) fn block_size(size: InfoNce, scratch_bytes: usize) -> (usize, usize) {
+    let elements = (scratch_bytes / 4).max(1);
+    let side = elements.isqrt().max(1);
+    let rows = size.n.min(side);
+    let cols = size.m.min(elements / rows).max(1);
+    (size.n.min(elements / cols).max(1), cols)
+}
+
+fn params(size: InfoNce, (first_row, rows, first_col, cols): (usize, usize, usize, usize)) -> Params {
+    Params {
+        rows: rows as u32,
+        cols: cols as u32,
+        first_row: first_row as u32,
+        first_col: first_col as u32,
+        fresh: 0,
+        symmetric: u32::from(size.symmetric),
+        count: size.n as u32,
+    }
+}
+
+/// `S = X[first_row..] Y[first_col..]ᵀ` of one block into the scratch.
+fn similarities(
+    gpu: &Gpu,
+    [x, y]: [&Tensor; 2],
+    scratch: &Tensor,
+    d: usize,
+    (first_row, rows, first_col, cols): (usize, usize, usize, usize),
+) -> Result<()> {
+    let shape =
+        MatmulShape { m: rows, n: cols, k: d, a_strides: (d, 1), b_strides: (1, d), ..MatmulShape::default() };
+    let product = Product { scale: 1., a_offset: first_row * d, b_offset: first_col * d, ..Product::default() };
+    matmul::dispatch(gpu, x, y, scratch, &shape, &product)
+}
+
+fn scratch(x: &Tensor, size: InfoNce, options: &InfoNceOptions) -> Result<Tensor> {
+    let (rows, cols) = block_size(size, options.scratch_bytes);
+    Tensor::uninit("info_nce", x.device(), &[rows, cols], DType::F32)
+}
+
+/// The loss, and (maximum, sum) of each row and of each column.
+fn sweep(gpu: &Gpu, inputs: [&Tensor; 3], size: InfoNce, options: &InfoNceOptions) -> Result<(Tensor, Vec<Tensor>)> {
+    let [x, y, log_scale] = inputs;
+    let uninit = |shape: &[usize]| Tensor::uninit("info_nce", x.device(), shape, DType::F32);
+    let (row_stats, col_stats) = (uninit(&[size.n, 2])?, uninit(&[size.m, 2])?);
+    let (positive, losses) = (uninit(&[size.n])?, uninit(&[size.n])?);
+    let scratch = scratch(x, size, options)?;
+    let variant = || Variant::of(DType::F32);
+    for block in blocks(size, options.scratch_bytes) {
+        similarities(gpu, [x, y], &scratch, size.d, block)?;
+        let (first_row, rows, first_col, cols) = block;
+        let params = Params { fresh: u32::from(first_col == 0), ..params(size, block) };
+        let buffers = [scratch.buffer(), log_scale.buffer(), row_stats.buffer(), positive.buffer()];
+        gpu.dispatch(&ROW_SWEEP, variant(), &params, &buffers, rows as u64)?;
+        if size.symmetric {
+            let params = Params { fresh: u32::from(first_row == 0), ..params };
+            let buffers = [scratch.buffer(), log_scale.buffer(), col_stats.buffer()];
+            gpu.dispatch(&COLUMN_SWEEP, variant(), &params, &buffers, groups(cols, 64))?;
+        }
+    }
+    let buffers = [row_stats.buffer(), col_stats.buffer(), positive.buffer(), losses.buffer()];
+    gpu.dispatch(&ROW_LOSSES, variant(), &params(size, (0, 0, 0, 0)), &buffers, groups(size.n, 256))?;
+    let loss = reduce(&losses, &ReduceOptions { kind: Reduce::Mean, axis: 0, keep_axis: false })?;
+    Ok((loss, vec![row_stats, col_stats]))
+}
+
+/// The gradients of x and of y.
+fn gradients(
+    gpu: &Gpu,
+    inputs: [&Tensor; 3],
+    kept: &[Tensor],
+    upstream: &Tensor,
+    size: InfoNce,
+    options: &InfoNceOptions,
+) -> Result<[Tensor; 2]> {
+    let ([x, y, log_scale], d) = (inputs, size.d);
+    let dx = Tensor::uninit("info_nce", x.device(), x.shape(), DType::F32)?;
+    let dy = Tensor::uninit("info_nce", y.device(), y.shape(), DType::F32)?;
+    let scratch = scratch(x, size, options)?;
+    for block in blocks(size, options.scratch_bytes) {
+        let (first_row, rows, first_col, cols) = block;
+        similarities(gpu, [x, y], &scratch, d, block)?;
+        let buffers =
+            [kept[0].buffer(), kept[1].buffer(), log_scale.buffer(), upstream.buffer(), scratch.buffer()];
+        let groups = groups(rows * cols, 256);
+        gpu.dispatch(&GRADIENT, Variant::of(DType::F32), &params(size, block), &buffers, groups)?;
+        // ∂X += G Y and ∂Y += Gᵀ X, the first block of each row and column writing instead of adding.
+        let of_x =
+            MatmulShape { m: rows, n: d, k: cols, a_strides: (cols, 1), b_strides: (d, 1), ..MatmulShape::default() };
+        let (accumulate, b_offset, out_offset) = (first_col > 0, first_col * d, first_row * d);
+        let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
+        matmul::dispatch(gpu, &scratch, y, &dx, &of_x, &product)?;
+        let of_y =
+            MatmulShape { m: cols, n: d, k: rows, a_strides: (1, cols), b_strides: (d, 1), ..MatmulShape::default() };
+        let (accumulate, b_offset, out_offset) = (first_row > 0, first_row * d, first_col * d);
+        let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
+        matmul::dispatch(gpu, &scratch, x, &dy, &of_y, &product)?;
+    }
+    Ok([dx, dy])
+}

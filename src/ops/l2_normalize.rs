@@ -1,0 +1,83 @@
+//! Rows of length one.
+
+use super::rows::{self, Rows};
+use super::{Forward, Rule, Saved, expect_inputs, host, stats_dtype};
+use crate::device::Device;
+use crate::error::Result;
+use crate::gpu::Kernel;
+use crate::gpu::kernel::{read, write};
+use crate::reference;
+use crate::tensor::Tensor;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/reduce.wgsl"),
+    include_str!("../../shaders/l2_normalize.wgsl")
+);
+const FORWARD: Kernel =
+    Kernel::new::<Rows>("l2_normalize", "forward", SOURCE, &[read("x"), write("out"), write("norm")]);
+const BACKWARD: Kernel =
+    Kernel::new::<Rows>("l2_normalize", "backward", SOURCE, &[read("y"), read("length"), read("grad"), write("dx")]);
+
+/// The kernels of this operation.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// How the tape calls [`l2_normalize`]; the norms are kept.
+pub const L2_NORMALIZE: Rule<()> = Rule {
+    name: "l2_normalize",
+    forward: |(), inputs| {
+        expect_inputs("l2_normalize", inputs, 1..=1)?;
+        let (out, norms) = with_norms(inputs[0])?;
+        Ok(Forward { outputs: vec![out], kept: vec![norms] })
+    },
+    backward: |(), saved: &Saved<'_>| Ok(vec![Some(backward(&saved.outputs[0], &saved.kept[0], saved.grad())?)]),
+};
+
+/// `x / ‖x‖` of each row `x [..., cols]`.
+///
+/// Scaled by the largest entry first: rows of 1e-20 and of 1e20 are as exact as rows of 1. Only the zero row is degenerate:
+/// it stays 0, with gradient 0. Errors: `x` is a scalar or not floating-point.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::l2_normalize};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2, 2], &[3f32, 4., 0., 0.])?;
+/// assert_eq!(l2_normalize(&x)?.to_vec::<f32>()?, [0.6, 0.8, 0., 0.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn l2_normalize(x: &Tensor) -> Result<Tensor> {
+    Ok(with_norms(x)?.0)
+}
+
+/// The rows of length one, and the norms, `[...]`, in f32 or f64.
+pub(super) fn with_norms(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    let size = rows::check("l2_normalize", x)?;
+    let (shape, dtype) = (&x.shape()[..x.shape().len() - 1], stats_dtype(x.dtype()));
+    match x.device() {
+        Device::Cpu => {
+            let (out, mut norms) = reference::l2_normalize(&x.f64s(), size.1);
+            norms.resize(size.0, 0.); // rows without columns
+            Ok((host(x.shape(), x.dtype(), out)?, host(shape, dtype, norms)?))
+        }
+        Device::Gpu(gpu) => {
+            let out = Tensor::uninit("l2_normalize", x.device(), x.shape(), x.dtype())?;
+            let norms = Tensor::uninit("l2_normalize", x.device(), shape, dtype)?;
+            rows::run(gpu, &FORWARD, size, &[x, &out, &norms])?;
+            Ok((out, norms))
+        }
+    }
+}
+
+pub(super) fn backward(y: &Tensor, norms: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let size = rows::check("l2_normalize", y)?;
+    match y.device() {
+        Device::Cpu => {
+            let dx = reference::l2_normalize_backward(&y.f64s(), &norms.f64s(), &grad.f64s(), size.1);
+            host(y.shape(), y.dtype(), dx)
+        }
+        Device::Gpu(gpu) => {
+            let dx = Tensor::uninit("l2_normalize", y.device(), y.shape(), y.dtype())?;
+            rows::run(gpu, &BACKWARD, size, &[y, norms, grad, &dx])?;
+            Ok(dx)
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Elementwise functions.
+
+pub use crate::reference::Unary;
+
+use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host};
+use crate::device::Device;
+use crate::error::Result;
+use crate::gpu::kernel::{params, read, write};
+use crate::gpu::{Kernel, Variant};
+use crate::tensor::Tensor;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/math.wgsl"),
+    include_str!("../../shaders/lib/activation.wgsl"),
+    include_str!("../../shaders/unary.wgsl")
+);
+
+params! {
+    struct Params { count: u32, kind: u32, alpha: f32, beta: f32 }
+}
+
+const FORWARD: Kernel = Kernel::new::<Params>("unary", "forward", SOURCE, &[read("x"), write("out")]);
+const BACKWARD: Kernel = Kernel::new::<Params>("unary", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
+
+/// The kernels of this operation.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// How the tape calls [`unary`].
+pub const UNARY: Rule<Unary> = Rule {
+    name: "unary",
+    forward: |kind, inputs| {
+        expect_inputs("unary", inputs, 1..=1)?;
+        Ok(Forward::one(unary(*kind, inputs[0])?))
+    },
+    backward: |kind, saved: &Saved<'_>| Ok(vec![Some(unary_backward(*kind, &saved.inputs[0], saved.grad())?)]),
+};
+
+/// The function's number and constants as the shaders have them.
+pub(super) fn code(kind: Unary) -> (u32, f32, f32) {
+    match kind {
+        Unary::Scale(c) => (1, c as f32, 0.),
+        Unary::Exp => (2, 0., 0.),
+        Unary::Log => (3, 0., 0.),
+        Unary::Tanh => (4, 0., 0.),
+        Unary::Sigmoid => (5, 0., 0.),
+        Unary::Relu => (6, 0., 0.),
+        Unary::Gelu => (7, 0., 0.),
+        Unary::GeluTanh => (8, 0., 0.),
+        Unary::Clamp(low, high) => (9, low as f32, high as f32),
+    }
+}
+
+/// `out = f(x)`, element by element, any shape.
+///
+/// Non-finite values give what the formula gives on the CPU and are unspecified on a GPU. Errors: `x` is not floating-point.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{Unary, unary}};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2], &[-1f32, 2.])?;
+/// assert_eq!(unary(Unary::Relu, &x)?.to_vec::<f32>()?, [0., 2.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn unary(kind: Unary, x: &Tensor) -> Result<Tensor> {
+    check_floats("unary", &[("x", x)])?;
+    match x.device() {
+        Device::Cpu => host(x.shape(), x.dtype(), x.f64s().iter().map(|&v| kind.apply(v)).collect()),
+        Device::Gpu(gpu) => {
+            let out = Tensor::uninit("unary", x.device(), x.shape(), x.dtype())?;
+            let (kind, alpha, beta) = code(kind);
+            let params = Params { count: x.len() as u32, kind, alpha, beta };
+            let buffers = [x.buffer(), out.buffer()];
+            gpu.dispatch(&FORWARD, Variant::of(x.dtype()), &params, &buffers, groups(x.len(), 256))?;
+            Ok(out)
+        }
+    }
+}
+
+/// `dx = g f'(x)`.
+pub(super) fn unary_backward(kind: Unary, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => {
+            let (x64, grad64) = (x.f64s(), grad.f64s());
+            let dx = x64.iter().zip(grad64.iter()).map(|(&v, g)| g * kind.derivative(v)).collect();
+            host(x.shape(), x.dtype(), dx)
+        }
+        Device::Gpu(gpu) => {
+            let dx = Tensor::uninit("unary", x.device(), x.shape(), x.dtype())?;
+            let (kind, alpha, beta) = code(kind);
+            let params = Params { count: x.len() as u32, kind, alpha, beta };
+            let buffers = [x.buffer(), grad.buffer(), dx.buffer()];
+            gpu.dispatch(&BACKWARD, Variant::of(x.dtype()), &params, &buffers, groups(x.len(), 256))?;
+            Ok(dx)
+        }
+    }
+}
+
+/// `c x`.
+pub fn scale(x: &Tensor, c: f64) -> Result<Tensor> {
+    unary(Unary::Scale(c), x)
+}
+
+/// `eˣ`.
+pub fn exp(x: &Tensor) -> Result<Tensor> {
+    unary(Unary::Exp, x)
+}
+
+/// `ln x`.
+pub fn log(x: &Tensor) -> Result<Tensor> {
+    unary(Unary::Log, x)
+}
+
+/// `tanh x`.
+pub fn tanh(x: &Tensor) -> Result<Tensor> {
+    unary(Unary::Tanh, x)
+}
+
+/// `1 / (1 + e⁻ˣ)`.
+pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    unary(Unary::Sigmoid, x)
+}
+
+/// `max(x, 0)`.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    unary(Unary::Relu, x)
+}
+
+/// `x Φ(x)`, the exact form; [`Unary::GeluTanh`] is the other.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    unary(Unary::Gelu, x)
+}

@@ -1,0 +1,32 @@
+//! The plain definition of every operation: f64 in, f64 out, the formula read off the page. Every device is verified against
+//! these functions, and the CPU path runs them, except where [`cpu`](crate::cpu) has a fast twin.
+
+mod adamw;
+mod binary;
+mod clip_global_norm;
+mod concat;
+mod gather;
+mod info_nce;
+mod l2_normalize;
+mod log_softmax;
+mod log_sum_exp;
+mod matmul;
+mod reduce;
+mod softmax;
+mod transpose;
+mod unary;
+
+pub use adamw::{AdamwStep, adamw};
+pub use binary::{Binary, binary};
+pub use clip_global_norm::clip_global_norm;
+pub use concat::{Block, copy_block};
+pub use gather::{gather, gather_backward};
+pub use info_nce::{InfoNce, info_nce, info_nce_backward};
+pub use l2_normalize::{l2_normalize, l2_normalize_backward};
+pub use log_softmax::{log_softmax, log_softmax_backward};
+pub use log_sum_exp::{log_sum_exp, log_sum_exp_backward};
+pub use matmul::{MatmulShape, matmul};
+pub use reduce::{Reduce, max_backward, reduce};
+pub use softmax::{softmax, softmax_backward};
+pub use transpose::strided_copy;
+pub use unary::Unary;

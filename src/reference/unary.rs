@@ -1,0 +1,74 @@
+//! Elementwise functions and their derivatives.
+
+/// An elementwise function.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unary {
+    /// `c v`.
+    Scale(f64),
+    /// `eᵛ`.
+    Exp,
+    /// `ln v`.
+    Log,
+    /// `tanh v`.
+    Tanh,
+    /// `1 / (1 + e⁻ᵛ)`.
+    Sigmoid,
+    /// `max(v, 0)`, with derivative 0 at 0.
+    Relu,
+    /// `v Φ(v)`, the exact form by the error function (Hendrycks and Gimpel, 2016).
+    Gelu,
+    /// `v σ(2√(2/π)(v + 0.044715 v³))`, the same paper's approximation by tanh.
+    GeluTanh,
+    /// `min(max(v, low), high)`, with derivative 1 on the closed interval.
+    Clamp(f64, f64),
+}
+
+const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+
+fn sigmoid(v: f64) -> f64 {
+    1. / (1. + (-v).exp())
+}
+
+/// The normal distribution function; by erfc, which does not cancel in the left tail.
+fn normal_cdf(v: f64) -> f64 {
+    0.5 * libm::erfc(-v * std::f64::consts::FRAC_1_SQRT_2)
+}
+
+impl Unary {
+    /// `f(v)`.
+    pub fn apply(self, v: f64) -> f64 {
+        match self {
+            Unary::Scale(c) => c * v,
+            Unary::Exp => v.exp(),
+            Unary::Log => v.ln(),
+            Unary::Tanh => v.tanh(),
+            Unary::Sigmoid => sigmoid(v),
+            Unary::Relu => if v > 0. || v.is_nan() { v } else { 0. },
+            Unary::Gelu => v * normal_cdf(v),
+            Unary::GeluTanh => v * sigmoid(2. * SQRT_2_OVER_PI * (v + 0.044715 * v * v * v)),
+            Unary::Clamp(low, high) => if v < low { low } else if v > high { high } else { v },
+        }
+    }
+
+    /// `f'(v)`.
+    pub fn derivative(self, v: f64) -> f64 {
+        match self {
+            Unary::Scale(c) => c,
+            Unary::Exp => v.exp(),
+            Unary::Log => 1. / v,
+            Unary::Tanh => v.cosh().powi(-2),
+            Unary::Sigmoid => sigmoid(v) * sigmoid(-v),
+            Unary::Relu => f64::from(v > 0.),
+            Unary::Gelu => {
+                let density = (-0.5 * v * v).exp() / (2. * std::f64::consts::PI).sqrt();
+                normal_cdf(v) + v * density
+            }
+            Unary::GeluTanh => {
+                let u = 2. * SQRT_2_OVER_PI * (v + 0.044715 * v * v * v);
+                let du = 2. * SQRT_2_OVER_PI * (1. + 3. * 0.044715 * v * v);
+                sigmoid(u) + v * sigmoid(u) * sigmoid(-u) * du
+            }
+            Unary::Clamp(low, high) => f64::from(v >= low && v <= high),
+        }
+    }
+}
