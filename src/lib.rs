@@ -1,4 +1,6 @@
 //! x
+#[cfg(all(feature = "verify", not(target_arch = "wasm32")))]
+pub mod cases;
 pub(crate) mod cpu;
 pub mod device;
 pub mod dtype;

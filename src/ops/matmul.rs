@@ -111,7 +111,8 @@ pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOpt
         check_floats("matmul", &[("a", a), ("bias", bias)])?;
         check_shape("matmul", "bias", bias, &[shape.n])?;
     }
-    let out_shape = [&broadcast("matmul", batch(a), batch(b))?[..], &[shape.m, shape.n]].concat();
+    let rows = a.shape()[a.shape().len() - if options.transpose_a { 1 } else { 2 }];
+    let out_shape = [&broadcast("matmul", batch(a), batch(b))?[..], &[rows, shape.n]].concat();
     match a.device() {
         Device::Cpu => on_cpu(a, b, bias, options, &shape, &out_shape),
         Device::Gpu(gpu) => {

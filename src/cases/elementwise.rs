@@ -1,0 +1,104 @@
+//! Cases of the operations that treat every element alone.
+
+use super::{Case, Input, Scale, Tolerance, of_rule};
+use crate::dtype::DType;
+use crate::ops::Binary;
+use crate::ops::Unary;
+use crate::ops::binary::BINARY;
+use crate::ops::cast::CAST;
+use crate::ops::unary::UNARY;
+
+/// 65536 workgroups and a tail: a grid that does not fit in one dimension.
+const BEYOND_ONE_DIMENSION: usize = 65536 * 256 + 3;
+
+pub(super) fn unary() -> Vec<Case> {
+    let exact = (Tolerance::exact(), Tolerance::exact());
+    // |1 − tanh²| ≤ 1 and the odd series ends after v⁹: a handful of roundings around one exponential of at most 2 · 9.
+    let saturating = (Tolerance::exponential(18.), Tolerance::exponential(18.));
+    // The argument of the tail's exponential is v²/2 ≤ 18; erfc's fit adds 5.6e-8. The derivative has a zero of its own, where
+    // two terms of size 0.2 cancel.
+    let gelu =
+        (Tolerance::exponential(18.), Tolerance::exponential(18.).and(Tolerance::cancelling(8., 0.5)));
+    let x = |range: f64| Input::uniform("unary", &[3, 127], range);
+    let positive = || x(8.).map(|_, v| v.abs() + 1e-3);
+    // WGSL bounds the logarithm by 2⁻²¹ where it is small.
+    let log = (Tolerance::ulps(4.).and(Tolerance { abs: 4.8e-7, ..Tolerance::exact() }), Tolerance::ulps(4.));
+    let mut cases = vec![
+        of_rule("scale", &UNARY, Unary::Scale(-0.75), vec![x(8.)], (Tolerance::ulps(1.), Tolerance::ulps(1.))),
+        of_rule("scale, integers", &UNARY, Unary::Scale(-3.), vec![Input::integers("scale", &[257])], exact),
+        of_rule("exp", &UNARY, Unary::Exp, vec![x(8.)], (Tolerance::exponential(8.), Tolerance::exponential(8.))),
+        of_rule("log", &UNARY, Unary::Log, vec![positive()], log),
+        of_rule("tanh", &UNARY, Unary::Tanh, vec![x(9.)], saturating),
+        of_rule("tanh, near 0", &UNARY, Unary::Tanh, vec![x(0.4)], saturating),
+        of_rule("sigmoid", &UNARY, Unary::Sigmoid, vec![x(16.)], saturating),
+        of_rule("relu", &UNARY, Unary::Relu, vec![x(2.)], exact),
+        of_rule("relu, at 0", &UNARY, Unary::Relu, vec![Input::integers("relu", &[65])], exact),
+        of_rule("gelu", &UNARY, Unary::Gelu, vec![x(6.)], gelu),
+        of_rule("gelu_tanh", &UNARY, Unary::GeluTanh, vec![x(5.)], gelu),
+        of_rule("clamp", &UNARY, Unary::Clamp(-1., 2.), vec![Input::integers("clamp", &[129])], exact),
+    ];
+    for count in [0, 1, 255, 256, 257] {
+        let input = Input::integers("count", &[count]);
+        cases.push(of_rule(format!("relu, {count} elements"), &UNARY, Unary::Relu, vec![input], exact));
+    }
+    let many = Input::of(&[BEYOND_ONE_DIMENSION], &[]).fill(|i| (i % 7) as f64 - 3.);
+    cases.push(of_rule("relu, 65537 workgroups", &UNARY, Unary::Relu, vec![many], exact).f32_only());
+    cases
+}
+
+pub(super) fn binary() -> Vec<Case> {
+    let exact = (Tolerance::exact(), Tolerance::exact());
+    let mut cases = vec![];
+    for (name, kind) in [("add", Binary::Add), ("sub", Binary::Sub), ("mul", Binary::Mul)] {
+        for (a, b) in [
+            (&[3, 65][..], &[3, 65][..]),
+            (&[5, 31], &[31]),
+            (&[7, 1], &[1, 9]),
+            (&[], &[2, 3]),
+            (&[2, 1, 3], &[4, 1]),
+            (&[0, 4], &[4]),
+            (&[300, 2], &[1, 2]),
+        ] {
+            let inputs = vec![Input::integers("a", a), Input::integers("b", b)];
+            cases.push(of_rule(format!("{name} {a:?} {b:?}, integers"), &BINARY, kind, inputs, exact));
+        }
+        let inputs = vec![Input::uniform("a", &[9, 64], 2.), Input::uniform("b", &[64], 2.)];
+        // The gradient of b sums nine rows.
+        let tolerance = (Tolerance::ulps(1.), Tolerance::ulps(1.).and(Tolerance::accumulate(9, 2.)).storing(2.));
+        cases.push(of_rule(format!("{name} [9, 64] [64]"), &BINARY, kind, inputs, tolerance));
+    }
+    cases
+}
+
+pub(super) fn cast() -> Vec<Case> {
+    let exact = (Tolerance::exact(), Tolerance::exact());
+    let small = |count| Input::integers("cast", &[count]);
+    let mut cases: Vec<_> = [0, 1, 257]
+        .map(|count| of_rule(format!("to f32, {count} elements"), &CAST, DType::F32, vec![small(count)], exact))
+        .into();
+    // To f16 only where the device has it: the case names the type itself.
+    cases.push(super::of_rule_with("between f32 and f16", &CAST, |run| Ok(run.other_float()), vec![small(257)], exact));
+    cases
+}
+
+pub(super) fn unary_bench(scale: Scale) -> Vec<Case> {
+    let n = scale.pick(1 << 18, 1 << 24);
+    let of = |name, kind| {
+        let tolerance = (Tolerance::ulps(1.), Tolerance::ulps(1.));
+        of_rule(name, &UNARY, kind, vec![Input::uniform("bench", &[n], 4.)], tolerance).flops(3. * n as f64)
+    };
+    vec![of("relu", Unary::Relu), of("gelu", Unary::Gelu), of("tanh", Unary::Tanh)]
+}
+
+pub(super) fn binary_bench(scale: Scale) -> Vec<Case> {
+    let n = scale.pick(512, 4096);
+    let inputs = vec![Input::uniform("a", &[n, n], 1.), Input::uniform("b", &[n], 1.)];
+    vec![of_rule("mul by a row", &BINARY, Binary::Mul, inputs, (Tolerance::ulps(1.), Tolerance::ulps(1.))).flops(4. * (n * n) as f64)]
+}
+
+pub(super) fn cast_bench(scale: Scale) -> Vec<Case> {
+    let n = scale.pick(1 << 18, 1 << 24);
+    let inputs = vec![Input::uniform("cast", &[n], 1.)];
+    let exact = (Tolerance::exact(), Tolerance::exact());
+    vec![super::of_rule_with("between f32 and f16", &CAST, |run| Ok(run.other_float()), inputs, exact)]
+}

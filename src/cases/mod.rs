@@ -1,0 +1,176 @@
+//! The one table of cases, read by the tests, by `crossmodal verify` and by the benches.
+//!
+//! A case is inputs and one function. It runs twice: on the device under test in its own type, and on the CPU in f64, where
+//! operations are their plain definitions; the results must agree within the case's [`Tolerance`]. A row of [`TABLE`] is one
+//! operation: a test fails if a shader, or an operation's module, has no row.
+//!
+//! ```
+//! use crossmodal::{Device, cases};
+//! let row = cases::TABLE.iter().find(|row| row.op == "softmax").unwrap();
+//! let verdicts = cases::verify_row(&Device::Cpu, row, &mut |_| ());
+//! assert!(verdicts.iter().all(|verdict| verdict.passed()));
+//! ```
+
+mod bench;
+mod elementwise;
+mod input;
+mod layout;
+mod optimiser;
+mod products;
+mod rowwise;
+mod tolerance;
+mod verify;
+
+pub use bench::{Measurement, Scale, measure};
+pub use input::{Input, Run};
+pub use tolerance::Tolerance;
+pub use verify::{Verdict, verify_row};
+
+use crate::error::Result;
+use crate::gpu::Kernel;
+use crate::ops;
+use crate::ops::{Rule, Saved};
+use crate::tensor::Tensor;
+
+/// One operation.
+pub struct Row {
+    /// Its name, in `ops`, `reference` and `shaders` alike.
+    pub op: &'static str,
+    /// Its kernels.
+    pub kernels: &'static [&'static Kernel],
+    /// What verification runs.
+    pub cases: fn() -> Vec<Case>,
+    /// What benches run.
+    pub bench: fn(Scale) -> Vec<Case>,
+}
+
+/// Every operation.
+pub const TABLE: &[Row] = &[
+    Row { op: "adamw", kernels: ops::adamw::KERNELS, cases: optimiser::adamw, bench: optimiser::adamw_bench },
+    Row { op: "binary", kernels: ops::binary::KERNELS, cases: elementwise::binary, bench: elementwise::binary_bench },
+    Row { op: "cast", kernels: ops::cast::KERNELS, cases: elementwise::cast, bench: elementwise::cast_bench },
+    Row {
+        op: "clip_global_norm",
+        kernels: ops::clip_global_norm::KERNELS,
+        cases: optimiser::clip_global_norm,
+        bench: optimiser::clip_global_norm_bench,
+    },
+    Row { op: "concat", kernels: ops::concat::KERNELS, cases: layout::concat, bench: layout::concat_bench },
+    Row {
+        op: "cosine_similarity",
+        kernels: ops::cosine_similarity::KERNELS,
+        cases: products::cosine_similarity,
+        bench: products::cosine_similarity_bench,
+    },
+    Row { op: "gather", kernels: ops::gather::KERNELS, cases: layout::gather, bench: layout::gather_bench },
+    Row { op: "info_nce", kernels: ops::info_nce::KERNELS, cases: products::info_nce, bench: products::info_nce_bench },
+    Row {
+        op: "l2_normalize",
+        kernels: ops::l2_normalize::KERNELS,
+        cases: rowwise::l2_normalize,
+        bench: rowwise::l2_normalize_bench,
+    },
+    Row {
+        op: "log_softmax",
+        kernels: ops::log_softmax::KERNELS,
+        cases: rowwise::log_softmax,
+        bench: rowwise::log_softmax_bench,
+    },
+    Row {
+        op: "log_sum_exp",
+        kernels: ops::log_sum_exp::KERNELS,
+        cases: rowwise::log_sum_exp,
+        bench: rowwise::log_sum_exp_bench,
+    },
+    Row { op: "matmul", kernels: ops::matmul::KERNELS, cases: products::matmul, bench: products::matmul_bench },
+    Row { op: "reduce", kernels: ops::reduce::KERNELS, cases: rowwise::reduce, bench: rowwise::reduce_bench },
+    Row { op: "softmax", kernels: ops::softmax::KERNELS, cases: rowwise::softmax, bench: rowwise::softmax_bench },
+    Row { op: "transpose", kernels: ops::transpose::KERNELS, cases: layout::transpose, bench: layout::transpose_bench },
+    Row { op: "unary", kernels: ops::unary::KERNELS, cases: elementwise::unary, bench: elementwise::unary_bench },
+];
+
+/// Results by name: `out`, `out 1`, … and the gradients `d0`, `d1`, … of the inputs.
+pub type Outputs = Vec<(String, Tensor)>;
+
+type RunFn = Box<dyn Fn(&Run, &[Tensor]) -> Result<Outputs> + Send + Sync>;
+
+/// One thing that an operation must get right.
+pub struct Case {
+    /// What it is about, unique in its row.
+    pub name: String,
+    /// The inputs.
+    pub inputs: Vec<Input>,
+    /// The forward and, where there is one, the backward.
+    pub run: RunFn,
+    /// For outputs.
+    pub forward: Tolerance,
+    /// For gradients.
+    pub backward: Tolerance,
+    /// Whether it also runs in f16.
+    pub f16: bool,
+    /// Floating-point operations, counting a product of m × k by k × n as 2 m n k.
+    pub flops: f64,
+}
+
+/// A case of an operation with a [`Rule`]: forward, then backward with random upstream gradients (whole numbers where the
+/// case is exact).
+fn of_rule<O: Clone + Send + Sync + 'static>(
+    name: impl Into<String>,
+    rule: &'static Rule<O>,
+    options: O,
+    inputs: Vec<Input>,
+    (forward, backward): (Tolerance, Tolerance),
+) -> Case {
+    of_rule_with(name, rule, move |_| Ok(options.clone()), inputs, (forward, backward))
+}
+
+/// As [`of_rule`] where the options depend on the device.
+fn of_rule_with<O: 'static>(
+    name: impl Into<String>,
+    rule: &'static Rule<O>,
+    options: impl Fn(&Run) -> Result<O> + Send + Sync + 'static,
+    inputs: Vec<Input>,
+    (forward, backward): (Tolerance, Tolerance),
+) -> Case {
+    let whole = backward == Tolerance::exact();
+    let run = move |run: &Run, inputs: &[Tensor]| {
+        let options = options(run)?;
+        let made = (rule.forward)(&options, &inputs.iter().collect::<Vec<_>>())?;
+        let upstream = |(i, out): (usize, &Tensor)| {
+            let seed = format!("upstream {i}");
+            let input = if whole { Input::integers(&seed, out.shape()) } else { Input::uniform(&seed, out.shape(), 1.) };
+            run.tensor_as(&input, out.dtype()).map(Some)
+        };
+        let grads = made.outputs.iter().enumerate().map(upstream).collect::<Result<Vec<_>>>()?;
+        let needs = vec![true; inputs.len()];
+        let saved =
+            Saved { inputs, outputs: &made.outputs, kept: &made.kept, grads: &grads, needs: &needs };
+        let gradients = (rule.backward)(&options, &saved)?;
+        let name = |i: usize| if i == 0 { "out".to_string() } else { format!("out {i}") };
+        let outputs = made.outputs.into_iter().enumerate().map(|(i, out)| (name(i), out));
+        let gradients = gradients.into_iter().enumerate().filter_map(|(i, d)| Some((format!("d{i}"), d?)));
+        Ok(outputs.chain(gradients).collect())
+    };
+    Case { name: name.into(), inputs, run: Box::new(run), forward, backward, f16: true, flops: 0. }
+}
+
+impl Case {
+    /// A case without a backward.
+    fn of(
+        name: impl Into<String>,
+        inputs: Vec<Input>,
+        run: impl Fn(&Run, &[Tensor]) -> Result<Outputs> + Send + Sync + 'static,
+        tolerance: Tolerance,
+    ) -> Case {
+        let (forward, backward) = (tolerance, tolerance);
+        Case { name: name.into(), inputs, run: Box::new(run), forward, backward, f16: true, flops: 0. }
+    }
+
+    fn flops(self, flops: f64) -> Case {
+        Case { flops, ..self }
+    }
+
+    fn f32_only(self) -> Case {
+        Case { f16: false, ..self }
+    }
+}

@@ -1,0 +1,71 @@
+//! Cases of the operations of a training step that have no backward.
+
+use super::{Case, Input, Run, Scale, Tolerance};
+use crate::error::Result;
+use crate::ops::{AdamwStep, adamw as step, clip_global_norm as clip};
+use crate::tensor::Tensor;
+
+fn adamw_case(name: &str, count: usize, options: AdamwStep, grad: Input) -> Case {
+    let inputs = vec![
+        Input::uniform("weight", &[count], 1.),
+        grad,
+        Input::uniform("first", &[count], 0.1),
+        Input::uniform("second", &[count], 0.1).map(|_, v| v.abs()),
+    ];
+    let run = move |_: &Run, inputs: &[Tensor]| {
+        let [mut weight, grad, mut first, mut second] = [0, 1, 2, 3].map(|i| inputs[i].clone());
+        step(&options, &mut weight, &grad, &mut first, &mut second)?;
+        Ok([("weight", weight), ("first", first), ("second", second)].map(|(n, t)| (n.to_string(), t)).into())
+    };
+    // A dozen roundings, around two divisions and a root; the moments mix terms that may cancel.
+    let forward = Tolerance::ulps(16.).and(Tolerance::cancelling(4., 1.));
+    Case::of(name, inputs, run, forward).f32_only().flops(14. * count as f64)
+}
+
+pub(super) fn adamw() -> Vec<Case> {
+    let options = AdamwStep { weight_decay: 0.1, step: 7, ..AdamwStep::default() };
+    let grad = |count| Input::uniform("grad", &[count], 1.);
+    let mut cases: Vec<_> =
+        [0, 1, 255, 257, 1000].map(|count| adamw_case(&format!("{count} weights"), count, options, grad(count))).into();
+    cases.push(adamw_case("the first step", 65, AdamwStep { step: 1, ..options }, grad(65)));
+    cases.push(adamw_case("step 100000", 65, AdamwStep { step: 100_000, ..options }, grad(65)));
+    cases.push(adamw_case("a large eps", 65, AdamwStep { eps: 0.5, ..options }, grad(65)));
+    cases.push(adamw_case("no gradient", 65, options, Input::of(&[65], &[0.; 65])));
+    cases.push(adamw_case("no decay", 65, AdamwStep { weight_decay: 0., learning_rate: 0.1, ..options }, grad(65)));
+    cases
+}
+
+fn clip_case(name: &str, inputs: Vec<Input>, max_norm: f64) -> Case {
+    let count: usize = inputs.iter().map(|input| input.values.len()).sum();
+    let run = move |_: &Run, inputs: &[Tensor]| -> Result<_> {
+        let (clipped, norm) = clip(&inputs.iter().collect::<Vec<_>>(), max_norm)?;
+        let clipped = clipped.into_iter().enumerate().map(|(i, t)| (format!("tensor {i}"), t));
+        Ok(clipped.chain([("norm".to_string(), norm)]).collect())
+    };
+    let forward = Tolerance::ulps(16. + count.isqrt() as f64 / 8.);
+    Case::of(name, inputs, run, forward).flops(4. * count as f64)
+}
+
+pub(super) fn clip_global_norm() -> Vec<Case> {
+    let x = |count: usize, range: f64| Input::uniform("grad", &[count], range);
+    vec![
+        clip_case("one of three elements", vec![Input::of(&[3], &[3., 0., 4.])], 1.),
+        clip_case("below the norm", vec![x(65, 1e-2), x(7, 1e-2)], 10.),
+        clip_case("two", vec![x(257, 4.), x(33, 4.)], 0.5),
+        clip_case("three, one empty", vec![x(64, 1.), x(0, 1.), x(1, 1.)], 0.25),
+        clip_case("all zero", vec![Input::of(&[5], &[0.; 5])], 1.),
+        clip_case("entries of 1e20", vec![x(65, 1e20)], 1.).f32_only(),
+        clip_case("several partial norms", vec![x(40_000, 1.), x(17_000, 1.)], 2.),
+    ]
+}
+
+pub(super) fn adamw_bench(scale: Scale) -> Vec<Case> {
+    let count = scale.pick(1 << 18, 1 << 24);
+    let grad = Input::uniform("grad", &[count], 1.);
+    vec![adamw_case("one tensor", count, AdamwStep::default(), grad)]
+}
+
+pub(super) fn clip_global_norm_bench(scale: Scale) -> Vec<Case> {
+    let count = scale.pick(1 << 18, 1 << 24);
+    vec![clip_case("one tensor", vec![Input::uniform("grad", &[count], 1.)], 1.)]
+}

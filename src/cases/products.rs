@@ -1,0 +1,179 @@
+//! Cases of the operations built on the matrix product.
+
+use super::{Case, Input, Run, Scale, Tolerance, of_rule};
+use crate::ops::cosine_similarity::COSINE_SIMILARITY;
+use crate::ops::info_nce::INFO_NCE;
+use crate::ops::matmul::MATMUL;
+use crate::ops::{InfoNceOptions, MatmulOptions, Pairing, Unary, matmul as matmul_op};
+use crate::tensor::Tensor;
+
+const EXACT: (Tolerance, Tolerance) = (Tolerance::exact(), Tolerance::exact());
+const TAILS: [usize; 13] = [1, 2, 3, 7, 8, 9, 31, 63, 64, 65, 127, 129, 257];
+
+pub(super) fn matmul() -> Vec<Case> {
+    let mut cases = vec![];
+    let plain = MatmulOptions::default();
+    let integers = |name: String, a: &[usize], b: &[usize], options: MatmulOptions| {
+        let inputs = vec![Input::integers("a", a), Input::integers("b", b)];
+        of_rule(name, &MATMUL, options, inputs, EXACT)
+    };
+    // Every tail in turn as rows, columns and inner size.
+    for (i, &m) in TAILS.iter().enumerate() {
+        let (n, k) = (TAILS[(i + 4) % 13], TAILS[(i + 9) % 13]);
+        // f16 holds whole numbers to 2048: a gradient of 257 products of up to 16 may pass it.
+        let case = integers(format!("{m}x{k}x{n}, integers"), &[m, k], &[k, n], plain);
+        cases.push(if m.max(n).max(k) > 64 { case.f32_only() } else { case });
+    }
+    for (name, transpose_a, transpose_b) in [("AᵀB", true, false), ("ABᵀ", false, true), ("AᵀBᵀ", true, true)] {
+        let options = MatmulOptions { transpose_a, transpose_b, ..plain };
+        let a = if transpose_a { [9, 33] } else { [33, 9] };
+        let b = if transpose_b { [65, 9] } else { [9, 65] };
+        cases.push(integers(format!("{name}, integers"), &a, &b, options));
+        let (a, b) = ([&[3][..], &a].concat(), [&[3][..], &b].concat());
+        cases.push(integers(format!("{name} three times, integers"), &a, &b, options));
+    }
+    for (name, a, b) in [
+        ("batch", vec![3, 5, 7], vec![3, 7, 9]),
+        ("one B for all", vec![3, 5, 7], vec![7, 9]),
+        ("one A for all", vec![5, 7], vec![4, 7, 2]),
+        ("broadcast both ways", vec![2, 1, 5, 7], vec![3, 7, 2]),
+        ("no rows", vec![0, 4], vec![4, 3]),
+        ("no inner size", vec![3, 0], vec![0, 2]),
+        ("no batch", vec![0, 2, 3], vec![0, 3, 2]),
+    ] {
+        cases.push(integers(format!("{name} {a:?} {b:?}, integers"), &a, &b, plain));
+    }
+    cases.push(integers("70000 products".into(), &[70_000, 1, 2], &[70_000, 2, 1], plain).f32_only());
+    cases.extend(epilogues());
+    cases
+}
+
+fn epilogues() -> Vec<Case> {
+    let (m, k, n) = (65, 127, 33);
+    let plain = MatmulOptions { scale: 0.125, ..MatmulOptions::default() };
+    let inputs = || {
+        let (a, b) = (Input::uniform("a", &[m, k], 1.), Input::uniform("b", &[k, n], 1.));
+        vec![a, b, Input::uniform("bias", &[n], 1.)]
+    };
+    let product = Tolerance::accumulate(k, 1.);
+    // Gradients sum up to 127 products; an activation's derivative is at most 1.2 and carries the forward's error.
+    let backward = Tolerance::accumulate(k, 2.).and(Tolerance::cancelling(16., 4.)).storing(2.);
+    let with = |activation| MatmulOptions { activation: Some(activation), ..plain };
+    let pair = || inputs()[..2].to_vec();
+    let mut cases = vec![
+        of_rule("scale", &MATMUL, plain, pair(), (product, backward)),
+        of_rule("scale and bias", &MATMUL, plain, inputs(), (product, backward)),
+    ];
+    // An activation adds its own roundings to values of at most 4; a kink of relu may fall to either side of a rounding.
+    let after = product.and(Tolerance::cancelling(8., 2.));
+    for (name, kind, f16) in [("relu", Unary::Relu, false), ("gelu", Unary::Gelu, true), ("tanh", Unary::Tanh, true)] {
+        // For the backward the tape keeps what goes into the activation.
+        let tolerance = (after.storing(1.), backward.storing(4.));
+        let on_tape = of_rule(format!("{name} on the tape"), &MATMUL, with(kind), inputs(), tolerance);
+        let fused = move |_: &Run, inputs: &[Tensor]| {
+            Ok(vec![("out".into(), matmul_op(&inputs[0], &inputs[1], Some(&inputs[2]), &with(kind))?)])
+        };
+        cases.extend([Case { f16, ..on_tape }, Case::of(format!("{name} fused"), inputs(), fused, after)]);
+    }
+    cases
+}
+
+pub(super) fn cosine_similarity() -> Vec<Case> {
+    let mut cases = vec![];
+    for (name, pairing) in [("pairs", Pairing::Pairs), ("all pairs", Pairing::AllPairs)] {
+        for (n, m, d) in [(1, 1, 1), (7, 9, 31), (65, 33, 64), (3, 5, 257), (0, 0, 4)] {
+            let m = if pairing == Pairing::Pairs { n } else { m };
+            let inputs = vec![
+                Input::uniform("x", &[n, d], 1.).map(|_, v| v + v.signum()),
+                Input::uniform("y", &[m, d], 1.).map(|_, v| v + v.signum()),
+            ];
+            // A sum of d products of rows of length one; gradients sum up to 65 of them over norms of at least 1.
+            let forward = Tolerance::accumulate(d, 1. / (d as f64).sqrt()).and(Tolerance::cancelling(8., 1.));
+            let backward = Tolerance::accumulate(d.max(n).max(m) + 16, 1.);
+            cases.push(of_rule(format!("{name} {n} {m} {d}"), &COSINE_SIMILARITY, pairing, inputs, (forward, backward)));
+        }
+        let zero = Input::of(&[2, 2], &[0., 0., 3., 4.]);
+        let both = vec![zero, Input::of(&[2, 2], &[1., 2., 3., 4.])];
+        let tolerance = (Tolerance::ulps(8.), Tolerance::cancelling(16., 1.));
+        cases.push(of_rule(format!("{name}, a zero row"), &COSINE_SIMILARITY, pairing, both, tolerance));
+        // The gradient of such rows is 0 up to the rounding of rows of length one, over their length.
+        for (size, gradient) in [(1e-20, 1e20), (1e20, 1e-20)] {
+            let x = || Input::of(&[2, 3], &[size; 6]);
+            let tolerance = (Tolerance::ulps(8.), Tolerance::cancelling(16., gradient));
+            let name = format!("{name}, entries of {size:e} with themselves");
+            cases.push(of_rule(name, &COSINE_SIMILARITY, pairing, vec![x(), x()], tolerance).f32_only());
+        }
+    }
+    cases
+}
+
+/// The error of a loss of logits of size `scale`: their products' rounding, times the scale, times a few.
+fn info_nce_tolerance(n: usize, m: usize, d: usize, scale: f64) -> (Tolerance, Tolerance) {
+    let logit = (d as f64).sqrt() * 6e-8 * scale + 2.4e-7 * scale;
+    let probability = 2. * logit + Tolerance::exponential(20.).rel + 6e-8 * (m as f64).sqrt();
+    let forward = Tolerance { abs: 2. * logit + probability, rel: 4e-7, magnitude: 0. };
+    // Each row of G sums to at most 2/n in absolute value; ∂t sums over all rows, each logit at most the scale.
+    let per_row = scale * probability * 2. / n as f64;
+    let backward = Tolerance { abs: per_row.max(scale * probability) , rel: 4e-7, magnitude: 0. };
+    (forward, backward)
+}
+
+fn info_nce_case(name: String, (n, m, d): (usize, usize, usize), t: f64, options: InfoNceOptions) -> Case {
+    let inputs = vec![Input::unit_rows("x", n, d), Input::unit_rows("y", m, d), Input::of(&[], &[t])];
+    of_rule(name, &INFO_NCE, options, inputs, info_nce_tolerance(n, m, d, t.exp())).f32_only()
+}
+
+pub(super) fn info_nce() -> Vec<Case> {
+    let (symmetric, one_way) =
+        (InfoNceOptions::default(), InfoNceOptions { symmetric: false, ..InfoNceOptions::default() });
+    let t = (1f64 / 0.07).ln();
+    let mut cases = vec![];
+    for (i, &n) in TAILS.iter().enumerate() {
+        let d = TAILS[(i + 5) % 13];
+        cases.push(info_nce_case(format!("symmetric {n} {d}"), (n, n, d), t, symmetric));
+        cases.push(info_nce_case(format!("one-way {n} {} {d}", n + i), (n, n + i, d), t, one_way));
+    }
+    // Scratch for blocks of 1, of 7 × 7 and of 32 × 32 elements: the answer must not depend on it.
+    for scratch_bytes in [1, 200, 4096] {
+        let options = InfoNceOptions { scratch_bytes, ..symmetric };
+        cases.push(info_nce_case(format!("65 in blocks of {scratch_bytes} bytes"), (65, 65, 9), t, options));
+        let options = InfoNceOptions { scratch_bytes, ..one_way };
+        cases.push(info_nce_case(format!("one-way 31 65 in blocks of {scratch_bytes} bytes"), (31, 65, 9), t, options));
+    }
+    cases.push(info_nce_case("a scale of 100".into(), (33, 33, 16), 100f64.ln(), symmetric));
+    cases.push(info_nce_case("a temperature of 1e-4".into(), (33, 33, 16), 1e4f64.ln(), symmetric));
+    let same = || Input::of(&[65, 3], &[1., 0., 0.].repeat(65));
+    let inputs = vec![same(), same(), Input::of(&[], &[0.])];
+    cases.push(of_rule("all rows the same", &INFO_NCE, symmetric, inputs, info_nce_tolerance(65, 65, 3, 1.)).f32_only());
+    let inputs = vec![Input::unit_rows("x", 33, 16), Input::unit_rows("y", 33, 16), Input::of(&[], &[2.])];
+    let (forward, backward) = info_nce_tolerance(33, 33, 16, 2f64.exp());
+    // In f16 the loss and its gradients are rounded once, from f32.
+    cases.push(of_rule("f16 features", &INFO_NCE, symmetric, inputs, (forward, backward.storing(1e-4))));
+    cases
+}
+
+pub(super) fn matmul_bench(scale: Scale) -> Vec<Case> {
+    let case = |name: &str, batch: usize, m: usize, k: usize, n: usize| {
+        let inputs = vec![Input::uniform("a", &[batch, m, k], 1.), Input::uniform("b", &[batch, k, n], 1.)];
+        let flops = 6. * (batch * m * n * k) as f64;
+        of_rule(format!("{name} {m}x{k}x{n}"), &MATMUL, MatmulOptions::default(), inputs, EXACT).flops(flops)
+    };
+    let n = scale.pick(256, 4096);
+    vec![
+        case("square", 1, n, n, n),
+        case("tall", 1, scale.pick(1024, 8192), scale.pick(128, 512), 64),
+        case("batch of 64", 64, scale.pick(32, 64), scale.pick(32, 64), scale.pick(32, 64)),
+    ]
+}
+
+pub(super) fn cosine_similarity_bench(scale: Scale) -> Vec<Case> {
+    let (n, d) = (scale.pick(256, 4096), scale.pick(128, 512));
+    let inputs = vec![Input::uniform("x", &[n, d], 1.), Input::uniform("y", &[n, d], 1.)];
+    vec![of_rule("all pairs", &COSINE_SIMILARITY, Pairing::AllPairs, inputs, EXACT).flops(6. * (n * n * d) as f64)]
+}
+
+pub(super) fn info_nce_bench(scale: Scale) -> Vec<Case> {
+    let (n, d) = (scale.pick(512, 16384), scale.pick(128, 512));
+    let options = InfoNceOptions::default();
+    vec![info_nce_case(format!("symmetric {n} {d}"), (n, n, d), 2.66, options).flops(8. * (n * n * d) as f64)]
+}

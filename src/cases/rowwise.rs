@@ -1,0 +1,178 @@
+//! Cases of the operations that reduce rows or axes.
+
+use super::{Case, Input, Scale, Tolerance, of_rule};
+use crate::ops::l2_normalize::L2_NORMALIZE;
+use crate::ops::log_softmax::LOG_SOFTMAX;
+use crate::ops::log_sum_exp::LOG_SUM_EXP;
+use crate::ops::reduce::REDUCE;
+use crate::ops::softmax::SOFTMAX;
+use crate::ops::{Reduce, ReduceOptions, Rule};
+
+const EXACT: (Tolerance, Tolerance) = (Tolerance::exact(), Tolerance::exact());
+/// Around the width of a workgroup, and its tails.
+const COLUMNS: [usize; 13] = [1, 2, 3, 7, 8, 9, 31, 63, 64, 65, 127, 129, 257];
+/// Exponentials below e⁻⁸⁸ are 0 in f32.
+const DEEPEST: f64 = 88.;
+
+/// Sizes, then rows whose logits try the numbers.
+fn of_logits(rule: &'static Rule<()>, tolerance: fn(usize, f64) -> (Tolerance, Tolerance)) -> Vec<Case> {
+    let case = |name: String, input: Input, range: f64| {
+        let cols = input.shape[input.shape.len() - 1];
+        of_rule(name, rule, (), vec![input], tolerance(cols, range))
+    };
+    let mut cases: Vec<_> = COLUMNS
+        .iter()
+        .map(|&cols| case(format!("[3, {cols}]"), Input::uniform("logits", &[3, cols], 4.), 4.))
+        .collect();
+    let row = |name: &str, values: &[f64]| {
+        let range = values.iter().fold(0., |m: f64, v| m.max(v.abs()));
+        case(name.into(), Input::of(&[1, values.len()], values), range)
+    };
+    cases.extend([
+        case("[5]".into(), Input::uniform("logits", &[5], 4.), 4.),
+        case("[2, 3, 5]".into(), Input::uniform("logits", &[2, 3, 5], 4.), 4.),
+        case("[0, 5]".into(), Input::uniform("logits", &[0, 5], 4.), 4.),
+        case("[70000, 3]".into(), Input::uniform("logits", &[70_000, 3], 4.), 4.).f32_only(),
+        case("all the same".into(), Input::of(&[2, 65], &[1.; 130]), 1.),
+        row("65 logits at -104", &[-104.; 65]),
+        row("logits of ±1e4", &[1e4, -1e4, 1e4, 0., 9999.]),
+        row("a long tail", &(0..65).map(|i| f64::from(i) * -2.5).collect::<Vec<_>>()),
+        case("±60".into(), Input::uniform("logits", &[4, 129], 60.), 60.),
+    ]);
+    cases
+}
+
+pub(super) fn softmax() -> Vec<Case> {
+    of_logits(&SOFTMAX, |cols, range| {
+        let forward = Tolerance::exponential(DEEPEST.min(2. * range)).and(Tolerance::ulps(cols.isqrt() as f64));
+        // y (g − ⟨y, g⟩) with |g| ≤ 1: the difference cancels.
+        (forward.storing(0.), Tolerance { abs: 2. * forward.rel, ..forward }.storing(1.))
+    })
+}
+
+pub(super) fn log_softmax() -> Vec<Case> {
+    of_logits(&LOG_SOFTMAX, |cols, range| {
+        // x − max is at most 2 range; the logarithm of the sum is off by its relative error.
+        let sum = Tolerance::exponential(8.).and(Tolerance::ulps(cols.isqrt() as f64));
+        let forward = Tolerance { abs: sum.rel, rel: 0., magnitude: 0. }.and(Tolerance::cancelling(2., 2. * range));
+        // g − exp(y) Σg: the sum of cols gradients times a probability that carries y's own error.
+        let of_sum = forward.abs * (cols as f64).sqrt() * 3.;
+        let backward = Tolerance { abs: of_sum, rel: 2e-7, magnitude: 0. }.and(Tolerance::accumulate(cols, 1.));
+        (forward, backward.storing((cols as f64).sqrt() * 2. * (1. + range)))
+    })
+}
+
+pub(super) fn log_sum_exp() -> Vec<Case> {
+    of_logits(&LOG_SUM_EXP, |cols, range| {
+        let sum = Tolerance::exponential(8.).and(Tolerance::ulps(cols.isqrt() as f64));
+        let forward = Tolerance { abs: sum.rel, rel: 0., magnitude: 0. }.and(Tolerance::cancelling(1., range + 8.));
+        (forward, Tolerance::exponential(DEEPEST.min(2. * range)).and(Tolerance::ulps(cols.isqrt() as f64)))
+    })
+}
+
+pub(super) fn l2_normalize() -> Vec<Case> {
+    let tolerance = |cols: usize| {
+        let forward = Tolerance::ulps(8. + cols.isqrt() as f64);
+        // (g − y ⟨y, g⟩) / ‖x‖ cancels; rows of length at least 0.1 in these cases.
+        (forward, Tolerance::accumulate(cols + 16, 1.).and(forward).storing(1.))
+    };
+    let case = |name: String, input: Input| {
+        let cols = input.shape[input.shape.len() - 1];
+        of_rule(name, &L2_NORMALIZE, (), vec![input], tolerance(cols))
+    };
+    let mut cases: Vec<_> = COLUMNS
+        .iter()
+        .map(|&cols| case(format!("[3, {cols}]"), Input::uniform("rows", &[3, cols], 4.).map(|_, v| v + v.signum())))
+        .collect();
+    cases.extend([
+        case("[0, 5]".into(), Input::uniform("rows", &[0, 5], 4.)),
+        case("[3, 0]".into(), Input::uniform("rows", &[3, 0], 4.)),
+        case("[70000, 2]".into(), Input::uniform("rows", &[70_000, 2], 4.).map(|_, v| v + v.signum())).f32_only(),
+        of_rule("a zero row", &L2_NORMALIZE, (), vec![Input::of(&[2, 3], &[0., 0., 0., 3., 0., 4.])], tolerance(3)),
+        // Gradients of such rows are as large as the rows are small.
+        of_rule(
+            "entries of 1e-20",
+            &L2_NORMALIZE,
+            (),
+            vec![Input::of(&[1, 4], &[1e-20, -1e-20, 1e-20, 1e-20])],
+            (Tolerance::ulps(8.), Tolerance::cancelling(16., 1e20)),
+        )
+        .f32_only(),
+        of_rule(
+            "entries of 1e20",
+            &L2_NORMALIZE,
+            (),
+            vec![Input::of(&[1, 4], &[1e20, -1e20, 1e20, 1e20])],
+            (Tolerance::ulps(8.), Tolerance::cancelling(16., 1e-20)),
+        )
+        .f32_only(),
+    ]);
+    cases
+}
+
+pub(super) fn reduce() -> Vec<Case> {
+    let mut cases = vec![];
+    for (name, kind) in [("sum", Reduce::Sum), ("mean", Reduce::Mean), ("max", Reduce::Max)] {
+        for (shape, axis) in [
+            (vec![1], 0),
+            (vec![3, 65], 1),
+            (vec![65, 3], 0),
+            (vec![2, 7, 31], 1),
+            (vec![257, 5], 0),
+            (vec![2, 9000], 1),
+            (vec![600, 3], 0),
+            (vec![0, 3], 1),
+            (vec![3, 2, 0], 1),
+        ] {
+            let options = ReduceOptions { kind, axis, keep_axis: axis == 1 };
+            let input = Input::integers("reduce", &shape);
+            // Sums of whole numbers are exact; their mean is one division, its gradient another.
+            let tolerance = if kind == Reduce::Mean { (Tolerance::ulps(2.), Tolerance::ulps(2.)) } else { EXACT };
+            cases.push(of_rule(format!("{name} of {shape:?} over {axis}"), &REDUCE, options, vec![input], tolerance));
+        }
+        let options = ReduceOptions { kind, axis: 1, keep_axis: false };
+        let input = Input::uniform("reduce", &[4, 1000], 1.);
+        let tolerance = (Tolerance::accumulate(1000, 1.), Tolerance::ulps(2.));
+        cases.push(of_rule(format!("{name} of 1000"), &REDUCE, options, vec![input], tolerance));
+        let rows = Input::integers("rows", &[70_000, 2]);
+        let tolerance = if kind == Reduce::Mean { (Tolerance::ulps(2.), Tolerance::ulps(2.)) } else { EXACT };
+        cases.push(of_rule(format!("{name} of 70000 rows"), &REDUCE, options, vec![rows], tolerance).f32_only());
+    }
+    let empty = ReduceOptions { kind: Reduce::Sum, axis: 1, keep_axis: false };
+    cases.push(of_rule("sum of nothing", &REDUCE, empty, vec![Input::integers("none", &[3, 0])], EXACT));
+    cases
+}
+
+fn logits_bench(rule: &'static Rule<()>, scale: Scale) -> Vec<Case> {
+    let (rows, cols) = (scale.pick(512, 8192), scale.pick(512, 4096));
+    let input = Input::uniform("logits", &[rows, cols], 4.);
+    // An exponential, a subtraction and a sum an element forward, about as much backward.
+    let flops = 8. * (rows * cols) as f64;
+    vec![of_rule("forward and backward", rule, (), vec![input], EXACT).flops(flops)]
+}
+
+pub(super) fn softmax_bench(scale: Scale) -> Vec<Case> {
+    logits_bench(&SOFTMAX, scale)
+}
+
+pub(super) fn log_softmax_bench(scale: Scale) -> Vec<Case> {
+    logits_bench(&LOG_SOFTMAX, scale)
+}
+
+pub(super) fn log_sum_exp_bench(scale: Scale) -> Vec<Case> {
+    logits_bench(&LOG_SUM_EXP, scale)
+}
+
+pub(super) fn l2_normalize_bench(scale: Scale) -> Vec<Case> {
+    logits_bench(&L2_NORMALIZE, scale)
+}
+
+pub(super) fn reduce_bench(scale: Scale) -> Vec<Case> {
+    let n = scale.pick(512, 4096);
+    let case = |name, axis| {
+        let options = ReduceOptions { kind: Reduce::Sum, axis, keep_axis: false };
+        let input = Input::uniform("reduce", &[n, n], 1.);
+        of_rule(name, &REDUCE, options, vec![input], EXACT).flops((n * n) as f64)
+    };
+    vec![case("sum of rows", 1), case("sum of columns", 0)]
+}

@@ -1,0 +1,105 @@
+//! A case on the device under test against the same case on the CPU in f64.
+
+use super::{Case, Input, Outputs, Row, Run, Tolerance};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+
+/// What came of one case in one type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The operation.
+    pub op: &'static str,
+    /// The case.
+    pub case: String,
+    /// The type under test.
+    pub dtype: DType,
+    /// The worst error over what is allowed: at most 1 passes.
+    pub ratio: f64,
+    /// Where the worst error is, or what went wrong.
+    pub detail: String,
+}
+
+impl Verdict {
+    /// Whether everything was within its tolerance.
+    pub fn passed(&self) -> bool {
+        self.ratio <= 1.
+    }
+}
+
+/// Runs every case of an operation, in every type that the device has; `each` hears of every verdict as it comes.
+///
+/// An operation without a case gives a failing verdict, and so does a case that ends in an error.
+pub fn verify_row(device: &Device, row: &Row, each: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
+    let mut verdicts = vec![];
+    for case in (row.cases)() {
+        for dtype in [DType::F32, DType::F16] {
+            if !device.supports(dtype) || (dtype == DType::F16 && !case.f16) {
+                continue;
+            }
+            let (ratio, detail) = match compare(device, &case, dtype) {
+                Ok(worst) => worst,
+                Err(e) => (f64::INFINITY, e.to_string()),
+            };
+            let verdict = Verdict { op: row.op, case: case.name.clone(), dtype, ratio, detail };
+            each(&verdict);
+            verdicts.push(verdict);
+        }
+    }
+    if verdicts.is_empty() {
+        let detail = "the operation has no case".to_string();
+        verdicts.push(Verdict { op: row.op, case: String::new(), dtype: DType::F32, ratio: f64::INFINITY, detail });
+        verdicts.iter().for_each(each);
+    }
+    verdicts
+}
+
+/// The worst ratio and where it is.
+fn compare(device: &Device, case: &Case, dtype: DType) -> Result<(f64, String)> {
+    let want = run(&Run::reference(dtype), case)?;
+    let got = guarded(device, || run(&Run::under_test(device, dtype), case))?;
+    let mut worst = (0., "every element equal".to_string());
+    if got.len() != want.len() {
+        return Ok((f64::INFINITY, format!("{} results instead of {}", got.len(), want.len())));
+    }
+    for ((name, got), (_, want)) in got.iter().zip(&want) {
+        if got.shape() != want.shape() {
+            return Ok((f64::INFINITY, format!("{name}: shape {:?} instead of {:?}", got.shape(), want.shape())));
+        }
+        #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+        if !got.guard_is_intact()? {
+            return Ok((f64::INFINITY, format!("{name}: something was written behind its last element")));
+        }
+        let tolerance = if name.starts_with('d') { case.backward } else { case.forward };
+        let found = worst_element(name, &got.to_f64_vec()?, &want.to_f64_vec()?, tolerance.stored_as(got.dtype()));
+        if found.0 > worst.0 {
+            worst = found;
+        }
+    }
+    Ok(worst)
+}
+
+fn worst_element(name: &str, got: &[f64], want: &[f64], tolerance: Tolerance) -> (f64, String) {
+    let ratios = got.iter().zip(want).map(|(&got, &want)| tolerance.ratio(got, want)).enumerate();
+    let Some((at, ratio)) = ratios.max_by(|a, b| a.1.total_cmp(&b.1)) else { return (0., String::new()) };
+    (ratio, format!("{name}[{at}]: got {:e}, want {:e}", got[at], want[at]))
+}
+
+/// Runs a case once.
+pub(super) fn run(run: &Run, case: &Case) -> Result<Outputs> {
+    let inputs = case.inputs.iter().map(|input: &Input| run.tensor(input)).collect::<Result<Vec<_>>>()?;
+    (case.run)(run, &inputs)
+}
+
+/// Runs `work` with fresh tensors poisoned, where the device can.
+fn guarded(device: &Device, work: impl FnOnce() -> Result<Outputs>) -> Result<Outputs> {
+    #[cfg(feature = "gpu")]
+    if let Device::Gpu(gpu) = device {
+        gpu.poison(true);
+        let out = work();
+        gpu.poison(false);
+        return out;
+    }
+    let _ = device;
+    work()
+}
