@@ -58,7 +58,7 @@ fn epilogues() -> Vec<Case> {
     let product = Tolerance::accumulate(k, 1.);
     // Gradients sum up to 127 products; an activation's derivative is at most 1.2 and carries the forward's error.
     let backward = Tolerance::accumulate(k, 2.).and(Tolerance::cancelling(16., 4.)).storing(2.);
-    let with = |activation| MatmulOptions { activation: Some(activation), ..plain };
+    let with = move |activation| MatmulOptions { activation: Some(activation), ..plain };
     let pair = || inputs()[..2].to_vec();
     let mut cases = vec![
         of_rule("scale", &MATMUL, plain, pair(), (product, backward)),
