@@ -1,4 +1,5 @@
 //! x
+pub mod autograd;
 #[cfg(all(feature = "verify", not(target_arch = "wasm32")))]
 pub mod cases;
 pub(crate) mod cpu;
@@ -12,7 +13,9 @@ pub mod gpu;
 pub mod gpu;
 #[cfg(feature = "io")]
 pub mod io;
+pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod reference;
 pub mod shape;
 pub mod tensor;

@@ -62,7 +62,8 @@ impl Tensor {
         Self::from_host(device, shape, HostData::from_f64(dtype, values))
     }
 
-    pub(crate) fn from_host(device: &Device, shape: &[usize], data: HostData) -> Result<Tensor> {
+    /// A tensor of host memory of whichever type it has. Errors: as [`Tensor::from_slice`].
+    pub fn from_host(device: &Device, shape: &[usize], data: HostData) -> Result<Tensor> {
         let dtype = data.dtype();
         let elements = data.bytes().len() / dtype.size();
         check("Tensor", device, shape, dtype)?;
@@ -163,6 +164,12 @@ impl Tensor {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
         Ok(self.host()?.to_f64().into_owned())
+    }
+
+    /// The elements on the host in their own type; waits for the device.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn to_host(&self) -> Result<HostData> {
+        Ok(self.host()?.into_owned())
     }
 
     /// The one element of a tensor of one element; waits for the device. Errors: it has more or none.

@@ -1,1 +1,66 @@
-fn main(){}
+//! `crossmodal`, the command line: align, project, eval, devices, verify, bench.
+//!
+//! Results go to standard output, everything else to standard error. The exit status is 0, 1 where `verify` finds a
+//! fault, or 2 after an error, which is one line; then nothing was written.
+
+mod align;
+mod bench;
+mod device;
+mod devices;
+mod eval;
+mod failure;
+mod folder;
+mod inputs;
+mod journal;
+mod metrics;
+mod output;
+mod project;
+mod scores;
+mod table;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Aligns the features of two modalities on any GPU, or on the CPU.
+#[derive(Parser)]
+#[command(name = "crossmodal", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Align(align::Args),
+    Project(project::Args),
+    Eval(eval::Args),
+    Devices(devices::Args),
+    Verify(verify::Args),
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let outcome = match cli.verb {
+        Verb::Align(args) => align::run(&args),
+        Verb::Project(args) => project::run(&args),
+        Verb::Eval(args) => eval::run(&args),
+        Verb::Devices(args) => devices::run(&args),
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}
+
+/// Warnings of this project and errors of the graphics stack, unless `RUST_LOG` says otherwise.
+fn start_log() {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(log::LevelFilter::Warn);
+    for noisy in ["wgpu_hal", "wgpu_core", "naga"] {
+        builder.filter_module(noisy, log::LevelFilter::Error);
+    }
+    builder.parse_default_env().init();
+}

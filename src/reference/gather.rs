@@ -2,7 +2,9 @@
 
 /// `out[i] = x[indices[i]]`, rows of `width` elements.
 pub fn gather<T: Copy>(x: &[T], indices: &[u32], width: usize) -> Vec<T> {
-    indices.iter().flat_map(|&row| &x[row as usize * width..][..width]).copied().collect()
+    let mut out = Vec::with_capacity(indices.len() * width);
+    indices.iter().for_each(|&row| out.extend_from_slice(&x[row as usize * width..][..width]));
+    out
 }
 
 /// `dx[v] = Σ g[i]` over `indices[i] = v`, in the order of `i`.

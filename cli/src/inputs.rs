@@ -1,0 +1,101 @@
+//! What `align` reads.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use crossmodal::align::{Data, Split};
+use crossmodal::io::{Source, read_features, read_integers};
+
+use crate::failure::Failure;
+
+/// Reads `FILE` or `FILE#TENSOR` on the command line. A path that is not Unicode is a file without a tensor's name.
+pub(crate) fn source() -> impl TypedValueParser<Value = Source> {
+    OsStringValueParser::new().map(|text: OsString| match text.to_str() {
+        Some(text) => Source::parse(text),
+        None => Source { path: PathBuf::from(text), tensor: None },
+    })
+}
+
+/// The arrays that a run is about.
+pub(crate) struct Inputs {
+    pub(crate) left: Source,
+    pub(crate) right: Source,
+    /// None: by chance.
+    pub(crate) split: Option<Source>,
+}
+
+impl Inputs {
+    /// What is named, or the emoji data where neither side is.
+    pub(crate) fn new(
+        left: Option<Source>,
+        right: Option<Source>,
+        split: Option<Source>,
+    ) -> Result<Inputs, Failure> {
+        match (left, right) {
+            (Some(left), Some(right)) => Ok(Inputs { left, right, split }),
+            (None, None) => {
+                let path = emoji()?;
+                let tensor = |name: &str| Source { path: path.clone(), tensor: Some(name.into()) };
+                let split = split.unwrap_or_else(|| tensor("split"));
+                Ok(Inputs { left: tensor("image_twemoji"), right: tensor("text"), split: Some(split) })
+            }
+            (Some(_), None) => Err(Failure::new("--left is given, --right is missing: name both, or neither for the emoji data")),
+            (None, Some(_)) => Err(Failure::new("--right is given, --left is missing: name both, or neither for the emoji data")),
+        }
+    }
+
+    /// Every one of them.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
+        [&self.left, &self.right].into_iter().chain(&self.split)
+    }
+
+    /// How the rows are split, in words.
+    pub(crate) fn split_name(&self) -> String {
+        self.split.as_ref().map_or("80/10/10 by the seed".to_string(), Source::to_string)
+    }
+
+    /// Reads and checks everything.
+    pub(crate) fn read(&self, seed: u64) -> Result<Data, Failure> {
+        let (left, right) = (read_features(&self.left)?, read_features(&self.right)?);
+        check_rows(&[(&self.left, left.rows), (&self.right, right.rows)])?;
+        let split = match &self.split {
+            None => Split::random(left.rows, seed)?,
+            Some(source) => {
+                let labels = read_integers(source)?;
+                check_rows(&[(&self.left, left.rows), (source, labels.len())])?;
+                Split::from_labels(&labels).map_err(|error| Failure::new(format!("{source}: {error}")))?
+            }
+        };
+        let parts = [("training", &split.train), ("validation", &split.validation), ("test", &split.test)];
+        if let Some((part, _)) = parts.iter().find(|(_, rows)| rows.is_empty()) {
+            return Err(Failure::new(format!("{}: the split leaves no {part} rows", self.split_name())));
+        }
+        Ok(Data::new(left, right, split)?)
+    }
+}
+
+/// Refuses arrays of different lengths.
+pub(crate) fn check_rows(arrays: &[(&Source, usize)]) -> Result<(), Failure> {
+    match arrays {
+        [(first, expected), others @ ..] => match others.iter().find(|(_, rows)| rows != expected) {
+            Some((other, rows)) => {
+                Err(Failure::new(format!("{other}: expected {expected} rows, as {first} has, got {rows}")))
+            }
+            None => Ok(()),
+        },
+        [] => Ok(()),
+    }
+}
+
+/// The file of the emoji data: in `data` of the current folder, else where this program was compiled.
+fn emoji() -> Result<PathBuf, Failure> {
+    let name = Path::new("data").join("emoji.safetensors");
+    let checkout = option_env!("CARGO_MANIFEST_DIR").and_then(|folder| Some(Path::new(folder).parent()?.join(&name)));
+    std::iter::once(name).chain(checkout).find(|path| path.is_file()).ok_or_else(|| {
+        Failure::new(
+            "the emoji data (data/emoji.safetensors) is not here: it does not come with an installed program; \
+             name your own features with --left FILE and --right FILE",
+        )
+    })
+}

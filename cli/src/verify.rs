@@ -1,0 +1,92 @@
+//! `crossmodal verify`: every operation on this device against its definition.
+
+use std::process::ExitCode;
+
+use crossmodal::cases::{Row, TABLE, Verdict, verify_row};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use crate::device::{DeviceArgs, describe};
+use crate::failure::{Failure, Outcome};
+use crate::{output, table};
+
+/// Checks every operation, forward and backward, on a device against the CPU in f64
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Only this operation; can be given several times
+    #[arg(long, value_name = "NAME")]
+    op: Vec<String>,
+    /// Print JSON: an array of verdicts (a ratio of null is infinite)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb. The exit status is 1 where something is not as it must be.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let rows = select(&args.op)?;
+    let device = args.device.open_and_tell()?;
+    let widths = [width(&rows), 10, 13, 7];
+    if !args.json {
+        let head = ["operation", "checks", "error/allowed", "verdict"].map(String::from);
+        output::print(&format!("{}\n\n{}", describe(&device), table::line(1, &head, &widths)))?;
+    }
+    let mut verdicts = vec![];
+    for row in &rows {
+        let bar = ProgressBar::new_spinner().with_message(row.op);
+        let new = verify_row(&device, row, &mut |_| bar.tick());
+        bar.finish_and_clear();
+        if !args.json {
+            output::print(&lines(row, &new, &widths))?;
+        }
+        verdicts.extend(new);
+    }
+    let failed = verdicts.iter().filter(|verdict| !verdict.passed()).count();
+    if args.json {
+        output::print_json(&Value::Array(verdicts.iter().map(json).collect()))?;
+    } else {
+        output::print(&summary(rows.len(), verdicts.len(), failed))?;
+    }
+    Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// The rows of the table that are asked for: all of them unless some are named.
+pub(crate) fn select(names: &[String]) -> Result<Vec<&'static Row>, Failure> {
+    if let Some(unknown) = names.iter().find(|name| TABLE.iter().all(|row| row.op != **name)) {
+        let all: Vec<_> = TABLE.iter().map(|row| row.op).collect();
+        return Err(Failure::new(format!("unknown operation '{unknown}'; there are: {}", all.join(", "))));
+    }
+    Ok(TABLE.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.op)).collect())
+}
+
+/// How wide a column of the rows' names is, with its head.
+pub(crate) fn width(rows: &[&Row]) -> usize {
+    rows.iter().map(|row| row.op.len()).chain(["operation".len()]).max().unwrap_or(0)
+}
+
+/// An operation's line, and one more for each failure.
+fn lines(row: &Row, verdicts: &[Verdict], widths: &[usize]) -> String {
+    let worst = verdicts.iter().map(|verdict| verdict.ratio).fold(0., |a: f64, b| if b > a || b.is_nan() { b } else { a });
+    let failures: Vec<_> = verdicts.iter().filter(|verdict| !verdict.passed()).collect();
+    let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
+    let cells = [row.op.to_string(), verdicts.len().to_string(), table::digits(worst), verdict.to_string()];
+    let failure = |v: &&Verdict| {
+        format!("    {} ({}): {} times what is allowed: {}\n", v.case, v.dtype, table::digits(v.ratio), v.detail)
+    };
+    format!("{}\n{}", table::line(1, &cells, widths), failures.iter().map(failure).collect::<String>())
+}
+
+fn summary(rows: usize, checks: usize, failed: usize) -> String {
+    match failed {
+        0 => format!("\n{rows} operations, {checks} checks: all as they must be"),
+        _ => format!("\n{rows} operations, {checks} checks: {failed} FAILED"),
+    }
+}
+
+fn json(verdict: &Verdict) -> Value {
+    json!({
+        "op": verdict.op, "case": verdict.case, "dtype": verdict.dtype.to_string(), "ratio": verdict.ratio,
+        "passed": verdict.passed(), "detail": verdict.detail,
+    })
+}

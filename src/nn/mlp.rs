@@ -1,0 +1,53 @@
+//! The multilayer perceptron.
+
+use super::{Bound, Linear, Parameters};
+use crate::autograd::{Tape, Var};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::ops::Unary;
+use rand::Rng;
+
+/// Linear layers with an activation between them, none behind the last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mlp {
+    /// The layers, first to last.
+    pub layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// Layers `sizes[0] → sizes[1] → …`, initialised as [`Linear::new`] does; parameters `name.0.weight` and so on.
+    ///
+    /// Errors: fewer than two sizes, or one of them 0; the device's.
+    ///
+    /// ```
+    /// use crossmodal::{Device, nn::{Mlp, Parameters, generator}, ops::Unary};
+    /// let mut parameters = Parameters::default();
+    /// let mlp = Mlp::new(&Device::Cpu, &mut parameters, "mlp", &[8, 16, 4], Unary::Gelu, &mut generator(0, 0))?;
+    /// assert_eq!((mlp.layers.len(), parameters.len()), (2, 4));
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn new(
+        device: &Device,
+        parameters: &mut Parameters,
+        name: &str,
+        sizes: &[usize],
+        activation: Unary,
+        random: &mut impl Rng,
+    ) -> Result<Mlp> {
+        if sizes.len() < 2 {
+            return Err(Error::argument("Mlp", "sizes", "at least two sizes", format!("{sizes:?}")));
+        }
+        let mut layers = vec![];
+        for (i, pair) in sizes.windows(2).enumerate() {
+            let layer = Linear::new(device, parameters, &format!("{name}.{i}"), (pair[0], pair[1]), random)?;
+            let last = i + 2 == sizes.len();
+            layers.push(Linear { activation: (!last).then_some(activation), ..layer });
+        }
+        Ok(Mlp { layers })
+    }
+
+    /// The layers applied in turn.
+    pub fn forward(&self, tape: &Tape, parameters: &Bound, x: &Var) -> Result<Var> {
+        self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(tape, parameters, &x))
+    }
+}

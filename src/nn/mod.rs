@@ -1,0 +1,36 @@
+//! Layers with parameters.
+//!
+//! A layer is plain data: it knows which [`Parameters`] are its own by number. To run a model, put its parameters on a tape
+//! with [`Parameters::on`] and call the layers' `forward`.
+//!
+//! ```
+//! use crossmodal::{DType, Device, Tensor, autograd::Tape, nn::{Linear, Parameters}};
+//! let mut parameters = Parameters::default();
+//! let mut random = crossmodal::nn::generator(0, 0);
+//! let linear = Linear::new(&Device::Cpu, &mut parameters, "head", (3, 2), &mut random)?;
+//! let tape = Tape::new();
+//! let x = tape.constant(&Tensor::zeros(&Device::Cpu, &[5, 3], DType::F32)?);
+//! let y = linear.forward(&tape, &parameters.on(&tape), &x)?;
+//! assert_eq!(y.value().shape(), [5, 2]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
+
+mod linear;
+mod mlp;
+mod parameters;
+mod projection;
+
+pub use linear::Linear;
+pub use mlp::Mlp;
+pub use parameters::{Bound, Parameter, ParameterId, Parameters};
+pub use projection::{Projection, ProjectionKind};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// Random numbers that are the same on every platform and in every version: ChaCha8 of a seed, one stream per purpose.
+pub fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(stream);
+    random
+}

@@ -1,0 +1,87 @@
+//! What a model learns, by name.
+
+use crate::autograd::{Gradients, Tape, Var};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// A tensor that is learned.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// Its name in checkpoints.
+    pub name: String,
+    /// Its value.
+    pub value: Tensor,
+    /// Whether weight decay applies to it: weights yes, biases and scales no.
+    pub decays: bool,
+}
+
+/// A parameter's number in its [`Parameters`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterId(usize);
+
+/// The parameters of a model, in the order in which its layers asked for them.
+#[derive(Debug, Clone, Default)]
+pub struct Parameters(Vec<Parameter>);
+
+/// Parameters as leaves of a tape.
+#[derive(Debug)]
+pub struct Bound(Vec<Var>);
+
+impl Bound {
+    /// A parameter on the tape.
+    pub fn get(&self, id: ParameterId) -> &Var {
+        &self.0[id.0]
+    }
+
+    /// The gradient of every parameter, in order; none where the loss does not depend on it.
+    pub fn gradients(&self, gradients: &Gradients) -> Vec<Option<Tensor>> {
+        self.0.iter().map(|leaf| gradients.get(leaf).cloned()).collect()
+    }
+}
+
+impl Parameters {
+    /// Adds a parameter. Errors: the name is taken.
+    pub fn add(&mut self, name: impl Into<String>, value: Tensor, decays: bool) -> Result<ParameterId> {
+        let name = name.into();
+        if self.0.iter().any(|parameter| parameter.name == name) {
+            return Err(Error::argument("Parameters", "name", "a name of its own", name));
+        }
+        self.0.push(Parameter { name, value, decays });
+        Ok(ParameterId(self.0.len() - 1))
+    }
+
+    /// The parameters as leaves of a tape, or as constants of a tape without gradients.
+    pub fn on(&self, tape: &Tape) -> Bound {
+        Bound(self.0.iter().map(|parameter| tape.leaf(&parameter.value)).collect())
+    }
+
+    /// A parameter.
+    pub fn get(&self, id: ParameterId) -> &Parameter {
+        &self.0[id.0]
+    }
+
+    /// A parameter, to be changed.
+    pub fn get_mut(&mut self, id: ParameterId) -> &mut Parameter {
+        &mut self.0[id.0]
+    }
+
+    /// All of them in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Parameter> {
+        self.0.iter()
+    }
+
+    /// All of them in order, to be changed.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Parameter> {
+        self.0.iter_mut()
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
