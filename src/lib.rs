@@ -1,4 +1,6 @@
 //! x
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
+pub mod align;
 pub mod autograd;
 #[cfg(all(feature = "verify", not(target_arch = "wasm32")))]
 pub mod cases;

@@ -67,10 +67,6 @@ impl Inputs {
                 Split::from_labels(&labels).map_err(|error| Failure::new(format!("{source}: {error}")))?
             }
         };
-        let parts = [("training", &split.train), ("validation", &split.validation), ("test", &split.test)];
-        if let Some((part, _)) = parts.iter().find(|(_, rows)| rows.is_empty()) {
-            return Err(Failure::new(format!("{}: the split leaves no {part} rows", self.split_name())));
-        }
         Ok(Data::new(left, right, split)?)
     }
 }

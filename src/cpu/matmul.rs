@@ -8,7 +8,7 @@ const THREADED_FROM: usize = 1 << 18;
 
 /// A matrix inside a slice: its first element and its row and column strides.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     pub data: &'a [f32],
     pub strides: (usize, usize),
 }
@@ -20,7 +20,7 @@ impl View<'_> {
 }
 
 /// `out = scale A B`, or `out += scale A B`: A `[m, k]`, B `[k, n]`, out `[m, n]` row-major.
-pub(super) fn product(
+pub(crate) fn product(
     out: &mut [f32],
     (m, n, k): (usize, usize, usize),
     a: View<'_>,

@@ -8,7 +8,7 @@ mod matmul;
 
 pub(crate) use adamw::adamw;
 pub(crate) use info_nce::{info_nce, info_nce_backward};
-pub(crate) use matmul::matmul;
+pub(crate) use matmul::{View, matmul, product};
 
 use crate::device::Device;
 use crate::dtype::{DType, HostData};

@@ -42,6 +42,27 @@ pub struct Features {
     pub values: Vec<f32>,
 }
 
+impl Features {
+    /// The given rows, in the given order.
+    ///
+    /// Errors: a row that is not there.
+    ///
+    /// ```
+    /// use crossmodal::io::Features;
+    /// let features = Features { rows: 3, cols: 1, values: vec![10., 20., 30.] };
+    /// assert_eq!(features.select(&[2, 0])?.values, [30., 10.]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn select(&self, rows: &[u32]) -> Result<Features> {
+        if let Some(row) = rows.iter().find(|&&row| row as usize >= self.rows) {
+            let expected = format!("row numbers below {}", self.rows);
+            return Err(Error::argument("select", "rows", expected, row));
+        }
+        let values = crate::reference::gather(&self.values, rows, self.cols);
+        Ok(Features { rows: rows.len(), cols: self.cols, values })
+    }
+}
+
 /// Reads a matrix `[rows, cols]` of f64, f32, f16 or bf16 values as f32.
 ///
 /// f64 values are rounded to the nearest f32; the other types fit exactly. `.npy` files may be in C or Fortran order

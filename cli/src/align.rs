@@ -1,0 +1,180 @@
+//! `crossmodal align`: the main job.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crossmodal::Device;
+use crossmodal::align::{Data, EpochReport, Recipe, Trainer, retrieval};
+use crossmodal::io::{Source, write_atomically, write_npy};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::device::DeviceArgs;
+use crate::failure::{Failure, Outcome};
+use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, Plan, RIGHT};
+use crate::inputs::{self, Inputs};
+use crate::journal::Journal;
+use crate::{metrics, output};
+
+/// Trains two heads that bring the features of two modalities together
+///
+/// Features are FILE.npy or FILE.safetensors#TENSOR, of f64, f32, f16 or bf16. With no inputs named it takes the
+/// emoji data in the folder data: pictures left, names right.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Features of one modality
+    #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
+    left: Option<Source>,
+    /// Features of the other, row by row their partners
+    #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
+    right: Option<Source>,
+    /// Integers: 0 train, 1 validation, 2 test [default: 80/10/10 by the seed]
+    #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
+    split: Option<Source>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// The folder to write to [default: the first of runs/align-1, … that is free]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Continue the run in the folder
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Replace the run in the folder
+    #[arg(long)]
+    force: bool,
+    /// Stop once this many epochs are done, as if interrupted: for tests
+    #[arg(long, value_name = "N", hide = true)]
+    stop_after: Option<u32>,
+}
+
+/// How to train.
+#[derive(clap::Args)]
+struct RecipeArgs {
+    /// Width of the shared space
+    #[arg(long, default_value_t = Recipe::default().dim)]
+    dim: usize,
+    /// Passes over the training rows
+    #[arg(long, default_value_t = Recipe::default().epochs)]
+    epochs: u32,
+    /// Pairs of a step, each other's negatives
+    #[arg(long, default_value_t = Recipe::default().batch_size)]
+    batch_size: usize,
+    /// Learning rate at the start; it falls to 0 along a cosine
+    #[arg(long, default_value_t = Recipe::default().learning_rate)]
+    lr: f64,
+    /// AdamW's weight decay, on weights only
+    #[arg(long, default_value_t = Recipe::default().weight_decay)]
+    weight_decay: f64,
+    /// Temperature at the start; it is learned
+    #[arg(long, default_value_t = Recipe::default().temperature)]
+    temperature: f64,
+    /// The same seed gives the same result
+    #[arg(long, default_value_t = Recipe::default().seed)]
+    seed: u64,
+}
+
+impl RecipeArgs {
+    fn recipe(&self) -> Recipe {
+        Recipe {
+            dim: self.dim,
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            learning_rate: self.lr,
+            weight_decay: self.weight_decay,
+            temperature: self.temperature,
+            seed: self.seed,
+        }
+    }
+}
+
+/// Runs the verb. Everything is read and checked before anything is written or removed.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let inputs = Inputs::new(args.left.clone(), args.right.clone(), args.split.clone())?;
+    let plan = Plan::new(args.out.as_deref(), args.resume, args.force)?;
+    plan.spare(&inputs)?;
+    let recipe = args.recipe.recipe();
+    let data = inputs.read(recipe.seed)?;
+    let device = args.device.open()?;
+    let trainer = match plan.checkpoint() {
+        Some(checkpoint) => Trainer::resume(&device, &data, &recipe, &checkpoint)?,
+        None => Trainer::new(&device, &data, &recipe)?,
+    };
+    let folder = plan.open()?;
+    if trainer.is_done() {
+        // The checkpoint of the last epoch may be all that there was time for.
+        if let Some(summary) = metrics::read(&folder).and_then(|metrics| metrics::summary(&metrics, &folder)) {
+            output::note(&format!("{}: this run is finished", folder.display()));
+            output::print(&summary)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let job = Job { inputs, data, recipe, device, folder };
+    job.train(trainer, args.stop_after.unwrap_or(u32::MAX))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A run with all that it needs.
+struct Job {
+    inputs: Inputs,
+    data: Data,
+    recipe: Recipe,
+    device: Device,
+    folder: PathBuf,
+}
+
+impl Job {
+    /// Trains what is left to train, and finishes.
+    fn train(&self, mut trainer: Trainer, stop_after: u32) -> Result<(), Failure> {
+        let mut journal = Journal::open(self.file(JOURNAL), trainer.epochs_done())?;
+        let bar = progress(&self.recipe, trainer.epochs_done());
+        while !trainer.is_done() && trainer.epochs_done() < stop_after {
+            let report = trainer.epoch()?;
+            // In this order a kill between the two is seen by the next journal.
+            journal.append(&report)?;
+            trainer.save_checkpoint(&self.file(CHECKPOINT))?;
+            bar.set_message(message(&report));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        if trainer.is_done() {
+            return self.finish(&trainer, &journal);
+        }
+        let (folder, done) = (self.folder.display(), trainer.epochs_done());
+        output::note(&format!("{folder}: stopped after {done} epochs; --resume continues"));
+        Ok(())
+    }
+
+    /// Writes the results, the metrics last, and shows them.
+    fn finish(&self, trainer: &Trainer, journal: &Journal) -> Result<(), Failure> {
+        let heads = trainer.best()?;
+        let (inputs, data, test) = (&self.inputs, &self.data, &self.data.split.test);
+        heads.save(&self.file(HEADS), &inputs.left.to_string(), &inputs.right.to_string())?;
+        let left = heads.left.project(&self.device, &data.left.rows(test)?)?;
+        let right = heads.right.project(&self.device, &data.right.rows(test)?)?;
+        write_npy(&self.file(LEFT), left.rows, left.cols, &left.values)?;
+        write_npy(&self.file(RIGHT), right.rows, right.cols, &right.values)?;
+        let (recipe, device, best_epoch) = (&self.recipe, &self.device, heads.epoch);
+        let run = metrics::Run { inputs, data, recipe, device, journal, best_epoch };
+        let metrics = run.metrics(&retrieval(&left, &right)?);
+        write_atomically(&self.file(METRICS), format!("{metrics:#}\n").as_bytes())?;
+        let summary = metrics::summary(&metrics, &self.folder);
+        output::print(&summary.ok_or_else(|| Failure::new("the scores are not finite numbers"))?)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        Path::new(&self.folder).join(name)
+    }
+}
+
+/// A bar over the epochs, hidden where standard error is no terminal.
+fn progress(recipe: &Recipe, done: u32) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} epochs, {per_sec}, {eta} left  {msg}");
+    let bar = ProgressBar::new(u64::from(recipe.epochs)).with_position(u64::from(done));
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn message(report: &EpochReport) -> String {
+    let recall = (report.validation.left_to_right.recall_at_10 + report.validation.right_to_left.recall_at_10) / 2.;
+    format!("loss {:.3}, R@10 {recall:.1} %", report.loss)
+}

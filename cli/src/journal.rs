@@ -1,0 +1,63 @@
+//! `log.jsonl`: a line for each epoch.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crossmodal::align::EpochReport;
+use crossmodal::io::write_atomically;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+
+/// The epochs so far, in the file and here.
+pub(crate) struct Journal {
+    path: PathBuf,
+    epochs: Vec<Value>,
+}
+
+impl Journal {
+    /// The journal of a run whose checkpoint has `done` epochs. Later ones, and a line that was cut short, are dropped:
+    /// they are trained again.
+    pub(crate) fn open(path: PathBuf, done: u32) -> Result<Journal, Failure> {
+        let text = if done == 0 { Vec::new() } else { std::fs::read(&path).unwrap_or_default() };
+        let known = |epoch: &Value| epoch["epoch"].as_u64().is_some_and(|number| number <= u64::from(done));
+        let lines = text.split(|&byte| byte == b'\n');
+        let epochs: Vec<Value> = lines.filter_map(|line| serde_json::from_slice(line).ok()).filter(known).collect();
+        let kept: String = epochs.iter().map(|epoch| format!("{epoch}\n")).collect();
+        write_atomically(&path, kept.as_bytes())?;
+        Ok(Journal { path, epochs })
+    }
+
+    /// Adds an epoch.
+    pub(crate) fn append(&mut self, report: &EpochReport) -> Result<(), Failure> {
+        let (there, back) = (report.validation.left_to_right, report.validation.right_to_left);
+        let epoch = json!({
+            "epoch": report.epoch,
+            "loss": report.loss,
+            "scale": report.scale,
+            "learning_rate": report.learning_rate,
+            "validation_left_to_right_R@1": there.recall_at_1,
+            "validation_left_to_right_R@10": there.recall_at_10,
+            "validation_right_to_left_R@1": back.recall_at_1,
+            "validation_right_to_left_R@10": back.recall_at_10,
+            "best": report.is_best,
+            "train_seconds": report.train_seconds,
+            "seconds": report.seconds,
+        });
+        let line = format!("{epoch}\n");
+        let file = OpenOptions::new().append(true).create(true).open(&self.path);
+        file.and_then(|mut file| file.write_all(line.as_bytes()))
+            .map_err(|error| Failure::new(format!("{}: cannot write: {error}", self.path.display())))?;
+        self.epochs.push(epoch);
+        Ok(())
+    }
+
+    /// Seconds of all epochs with their validation, and the median of an epoch's training alone.
+    pub(crate) fn times(&self) -> (f64, f64) {
+        let numbers = |key: &str| self.epochs.iter().filter_map(|epoch| epoch[key].as_f64()).collect::<Vec<_>>();
+        let mut training = numbers("train_seconds");
+        training.sort_by(f64::total_cmp);
+        (numbers("seconds").iter().sum(), training.get(training.len() / 2).copied().unwrap_or(0.))
+    }
+}

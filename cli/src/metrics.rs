@@ -1,0 +1,79 @@
+//! `metrics.json`: what came of a run of `align`.
+
+use std::path::Path;
+
+use crossmodal::Device;
+use crossmodal::align::{Data, Recipe, Retrieval};
+use serde_json::{Value, json};
+
+use crate::folder::{HEADS, JOURNAL, LEFT, METRICS, RIGHT};
+use crate::inputs::Inputs;
+use crate::journal::Journal;
+use crate::{scores, table};
+
+/// What a run was.
+pub(crate) struct Run<'a> {
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) data: &'a Data,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) device: &'a Device,
+    pub(crate) journal: &'a Journal,
+    pub(crate) best_epoch: u32,
+}
+
+impl Run<'_> {
+    /// The content of `metrics.json`.
+    pub(crate) fn metrics(&self, test: &Retrieval) -> Value {
+        let (recipe, split) = (self.recipe, &self.data.split);
+        let (seconds, seconds_per_epoch) = self.journal.times();
+        let about = json!({
+            "device": self.device.name(),
+            "seed": recipe.seed,
+            "epochs": recipe.epochs,
+            "best_epoch": self.best_epoch,
+            "seconds": seconds,
+            "seconds_per_epoch": seconds_per_epoch,
+            "left": self.inputs.left.to_string(),
+            "right": self.inputs.right.to_string(),
+            "split": self.inputs.split_name(),
+            "train_rows": split.train.len(),
+            "validation_rows": split.validation.len(),
+            "test_rows": split.test.len(),
+            "dim": recipe.dim,
+            "batch_size": recipe.batch_size,
+            "learning_rate": recipe.learning_rate,
+            "weight_decay": recipe.weight_decay,
+            "temperature": recipe.temperature,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        let mut map = scores::to_json(test);
+        map.extend(about.as_object().cloned().unwrap_or_default());
+        Value::Object(map)
+    }
+}
+
+/// The metrics that a finished run left in its folder.
+pub(crate) fn read(folder: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(folder.join(METRICS)).ok()?).ok()
+}
+
+/// What the user sees at the end; none if something is missing from the metrics.
+pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
+    let text = |key: &str| metrics.get(key)?.as_str();
+    let number = |key: &str| metrics.get(key)?.as_f64();
+    let rows = number("test_rows")?;
+    Some(format!(
+        "left   {}\nright  {}\n\n\
+         Retrieval among {rows} test rows, heads of epoch {} of {} (best on validation):\n\n{}\n\
+         device  {}\ntime    {}; {} to train an epoch\nfiles   {}: {HEADS}, {METRICS},\n        {JOURNAL}, {LEFT}, {RIGHT}\n",
+        text("left")?,
+        text("right")?,
+        number("best_epoch")?,
+        number("epochs")?,
+        scores::table(&scores::from_json(metrics)?, rows as usize),
+        text("device")?,
+        table::seconds(number("seconds")?),
+        table::seconds(number("seconds_per_epoch")?),
+        folder.display(),
+    ))
+}

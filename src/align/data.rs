@@ -1,0 +1,96 @@
+//! Paired features and how their rows are split.
+
+use crate::error::{Error, Result};
+use crate::io::Features;
+use crate::nn::generator;
+use rand::seq::SliceRandom;
+
+/// Row numbers for training, for choosing the epoch, and for the final scores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Rows that train.
+    pub train: Vec<u32>,
+    /// Rows on which the best epoch is chosen.
+    pub validation: Vec<u32>,
+    /// Rows that are scored once, at the end.
+    pub test: Vec<u32>,
+}
+
+impl Split {
+    /// From one label a row: 0 train, 1 validation, 2 test.
+    ///
+    /// Errors: another label; a part without rows.
+    ///
+    /// ```
+    /// let split = crossmodal::align::Split::from_labels(&[0, 2, 1, 0, 1, 2])?;
+    /// assert_eq!((split.train, split.test), (vec![0, 3], vec![1, 5]));
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn from_labels(labels: &[i64]) -> Result<Split> {
+        let mut parts = [vec![], vec![], vec![]];
+        for (row, &label) in (0u32..).zip(labels) {
+            let part = usize::try_from(label).ok().and_then(|label| parts.get_mut(label));
+            let expected = "0 (train), 1 (validation) or 2 (test)";
+            part.ok_or_else(|| Error::argument("Split", "labels", expected, format!("{label} in row {row}")))?.push(row);
+        }
+        let [train, validation, test] = parts;
+        Split { train, validation, test }.checked()
+    }
+
+    /// 80 % train, 10 % validation, 10 % test, drawn with a seed; each part in ascending order.
+    ///
+    /// Errors: fewer than 20 rows, of which a tenth is less than two.
+    pub fn random(rows: usize, seed: u64) -> Result<Split> {
+        if rows < 20 {
+            return Err(Error::argument("Split", "rows", "at least 20 rows for a split of 80/10/10", rows));
+        }
+        let mut order: Vec<u32> = (0..rows as u32).collect();
+        order.shuffle(&mut generator(seed, u64::MAX));
+        let tenth = rows / 10;
+        let mut part = |count: usize| {
+            let mut part = order.split_off(order.len() - count);
+            part.sort_unstable();
+            part
+        };
+        let (validation, test) = (part(tenth), part(tenth));
+        let train = part(rows - 2 * tenth);
+        Split { train, validation, test }.checked()
+    }
+
+    fn checked(self) -> Result<Split> {
+        for (name, part) in [("train", &self.train), ("validation", &self.validation), ("test", &self.test)] {
+            if part.len() < 2 {
+                let expected = format!("at least two {name} rows");
+                return Err(Error::argument("Split", "split", expected, part.len()));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Two modalities' features, row i of one belonging to row i of the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Data {
+    /// One modality `[rows, its width]`.
+    pub left: Features,
+    /// The other `[rows, its width]`.
+    pub right: Features,
+    /// Which rows are for what.
+    pub split: Split,
+}
+
+impl Data {
+    /// Errors: the row counts differ; the split names a row that is not there.
+    pub fn new(left: Features, right: Features, split: Split) -> Result<Data> {
+        if left.rows != right.rows {
+            let expected = format!("{} rows as left has", left.rows);
+            return Err(Error::argument("align", "right", expected, format!("{} rows", right.rows)));
+        }
+        let last = [&split.train, &split.validation, &split.test].into_iter().flatten().max();
+        if let Some(&row) = last.filter(|&&row| row as usize >= left.rows) {
+            let expected = format!("rows below {}", left.rows);
+            return Err(Error::argument("align", "split", expected, format!("row {row}")));
+        }
+        Ok(Data { left, right, split })
+    }
+}

@@ -1,0 +1,139 @@
+//! Trained heads: what an alignment leaves behind.
+
+use super::standardise::Standardisation;
+use crate::autograd::Tape;
+use crate::device::Device;
+use crate::dtype::HostData;
+use crate::error::{Error, Result};
+use crate::io::{Array, Features, read_safetensors, write_safetensors};
+use crate::nn::{Linear, Parameters, Projection, ProjectionKind};
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One modality's head: standardise, multiply, normalise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// What the features were called when it was trained.
+    pub name: String,
+    /// The width of the features.
+    pub inputs: usize,
+    /// The width of the shared space.
+    pub dim: usize,
+    /// The training rows' mean and deviation.
+    pub standardisation: Standardisation,
+    /// `W [inputs, dim]`, row-major.
+    pub weight: Vec<f32>,
+    /// `b [dim]`.
+    pub bias: Vec<f32>,
+}
+
+/// Both heads, the logit scale, and the epoch they are from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heads {
+    /// The left modality's.
+    pub left: Head,
+    /// The right modality's.
+    pub right: Head,
+    /// `t`, the logarithm of the logit scale.
+    pub log_scale: f64,
+    /// The epoch, from 1.
+    pub epoch: u32,
+}
+
+/// Rows that are projected at once.
+const CHUNK: usize = 1 << 14;
+
+impl Head {
+    /// Features `[rows, inputs]` in the shared space `[rows, dim]`, rows of length one.
+    ///
+    /// Waits for the device. Errors: the width is not the head's; the device's.
+    pub fn project(&self, device: &Device, features: &Features) -> Result<Features> {
+        if features.cols != self.inputs {
+            let expected = format!("{} features a row as head '{}' was trained on", self.inputs, self.name);
+            return Err(Error::argument("project", "features", expected, features.cols));
+        }
+        let mut parameters = Parameters::default();
+        let (weight, bias) = (self.weight.clone(), self.bias.clone());
+        let linear = Linear::from_weights(device, &mut parameters, "head", (self.inputs, self.dim), weight, bias)?;
+        let projection = Projection { kind: ProjectionKind::Linear(linear) };
+        let mut values = Vec::with_capacity(features.rows * self.dim);
+        for chunk in features.values.chunks(CHUNK * self.inputs) {
+            let shape = [chunk.len() / self.inputs, self.inputs];
+            let x = Tensor::from_vec(device, &shape, self.standardisation.apply(chunk))?;
+            let tape = Tape::no_grad();
+            let z = projection.forward(&tape, &parameters.on(&tape), &tape.constant(&x))?;
+            values.extend(z.value().to_vec::<f32>()?);
+        }
+        Ok(Features { rows: features.rows, cols: self.dim, values })
+    }
+
+    fn arrays(&self, side: &str) -> [(String, Array); 4] {
+        let array = |shape: &[usize], data| Array { shape: shape.to_vec(), data };
+        let Standardisation { mean, deviation } = &self.standardisation;
+        [
+            (format!("{side}.weight"), array(&[self.inputs, self.dim], HostData::F32(self.weight.clone()))),
+            (format!("{side}.bias"), array(&[self.dim], HostData::F32(self.bias.clone()))),
+            (format!("{side}.mean"), array(&[self.inputs], HostData::F64(mean.clone()))),
+            (format!("{side}.deviation"), array(&[self.inputs], HostData::F64(deviation.clone()))),
+        ]
+    }
+
+    fn from_arrays(side: &str, arrays: &BTreeMap<String, Array>, metadata: &BTreeMap<String, String>) -> Option<Head> {
+        let array = |name: &str| arrays.get(&format!("{side}.{name}"));
+        let f32s = |name: &str| match &array(name)?.data {
+            HostData::F32(values) => Some(values.clone()),
+            _ => None,
+        };
+        let f64s = |name: &str| match &array(name)?.data {
+            HostData::F64(values) => Some(values.clone()),
+            _ => None,
+        };
+        let [inputs, dim] = array("weight")?.shape[..] else { return None };
+        let head = Head {
+            name: metadata.get(side).cloned().unwrap_or_default(),
+            inputs,
+            dim,
+            standardisation: Standardisation { mean: f64s("mean")?, deviation: f64s("deviation")? },
+            weight: f32s("weight")?,
+            bias: f32s("bias")?,
+        };
+        let Standardisation { mean, deviation } = &head.standardisation;
+        (head.bias.len() == dim && mean.len() == inputs && deviation.len() == inputs).then_some(head)
+    }
+}
+
+impl Heads {
+    /// Writes both heads, the scale, the standardisation, the inputs' names and widths to a .safetensors file.
+    ///
+    /// Errors: the file's. The file is whole or not there.
+    pub fn save(&self, path: &Path, left_name: &str, right_name: &str) -> Result<()> {
+        let scale = Array { shape: vec![1], data: HostData::F64(vec![self.log_scale]) };
+        let both = self.left.arrays("left").into_iter().chain(self.right.arrays("right"));
+        let arrays = both.chain([("log_scale".to_string(), scale)]).collect();
+        let metadata = [
+            ("format", "crossmodal heads 1".to_string()),
+            ("left", left_name.to_string()),
+            ("left_width", self.left.inputs.to_string()),
+            ("right", right_name.to_string()),
+            ("right_width", self.right.inputs.to_string()),
+            ("epoch", self.epoch.to_string()),
+        ];
+        write_safetensors(path, &arrays, &metadata.map(|(key, value)| (key.to_string(), value)).into())
+    }
+
+    /// Reads what [`Heads::save`] wrote. Errors: the file's; it is not such a file.
+    pub fn load(path: &Path) -> Result<Heads> {
+        let (arrays, metadata) = read_safetensors(path)?;
+        let heads = || {
+            let HostData::F64(scale) = &arrays.get("log_scale")?.data else { return None };
+            Some(Heads {
+                left: Head::from_arrays("left", &arrays, &metadata)?,
+                right: Head::from_arrays("right", &arrays, &metadata)?,
+                log_scale: *scale.first()?,
+                epoch: metadata.get("epoch")?.parse().ok()?,
+            })
+        };
+        heads().ok_or_else(|| Error::file(path, "is not a file of trained heads (heads.safetensors of `crossmodal align`)"))
+    }
+}

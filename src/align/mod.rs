@@ -1,0 +1,32 @@
+//! The main job: two modalities' stored features in, a trained alignment and its retrieval scores out.
+//!
+//! Two linear heads project both modalities into one space, rows of length one; the symmetric InfoNCE loss pulls the two
+//! sides of each row together and apart from the others of its batch (CLIP, Radford et al., 2021).
+//!
+//! ```
+//! use crossmodal::{Device, align::{Data, Recipe, Split, Trainer}, io::Features};
+//! // Two views of the same 40 hidden points.
+//! let view = |f: fn(f32) -> f32| Features { rows: 40, cols: 3, values: (0..120).map(|i| f(i as f32)).collect() };
+//! let data = Data::new(view(|i| (i * 0.7).sin()), view(|i| (i * 0.7).cos()), Split::random(40, 0)?)?;
+//! let recipe = Recipe { dim: 4, epochs: 2, batch_size: 8, ..Recipe::default() };
+//! let mut trainer = Trainer::new(&Device::Cpu, &data, &recipe)?;
+//! while !trainer.is_done() {
+//!     let report = trainer.epoch()?;
+//!     println!("loss {:.3}, R@1 {:.1} %", report.loss, report.validation.left_to_right.recall_at_1);
+//! }
+//! let heads = trainer.best()?;
+//! assert_eq!(heads.left.project(&Device::Cpu, &data.left)?.cols, 4);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
+
+mod data;
+mod heads;
+mod retrieval;
+mod standardise;
+mod trainer;
+
+pub use data::{Data, Split};
+pub use heads::{Head, Heads};
+pub use retrieval::{Retrieval, Scores, ranks, retrieval};
+pub use standardise::Standardisation;
+pub use trainer::{EpochReport, HeadWeights, Recipe, Trainer};

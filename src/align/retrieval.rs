@@ -1,0 +1,151 @@
+//! How well one modality finds the other.
+
+use crate::cpu::{View, product};
+use crate::error::{Error, Result};
+use crate::io::Features;
+use crate::reference::l2_normalize;
+use rayon::prelude::*;
+
+/// Scores of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Scores {
+    /// Queries whose own item is ranked first, in percent.
+    pub recall_at_1: f64,
+    /// Queries whose own item is among the first 5, in percent.
+    pub recall_at_5: f64,
+    /// Queries whose own item is among the first 10, in percent.
+    pub recall_at_10: f64,
+    /// The median rank of a query's own item, from 1.
+    pub median_rank: f64,
+    /// The mean rank.
+    pub mean_rank: f64,
+}
+
+/// Scores of both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Retrieval {
+    /// Left rows as queries, right rows as the gallery.
+    pub left_to_right: Scores,
+    /// Right rows as queries, left rows as the gallery.
+    pub right_to_left: Scores,
+}
+
+impl Retrieval {
+    /// Recall at 10, the mean of both directions: what the best epoch is chosen by.
+    pub fn mean_recall_at_10(&self) -> f64 {
+        0.5 * (self.left_to_right.recall_at_10 + self.right_to_left.recall_at_10)
+    }
+}
+
+impl Scores {
+    fn of(mut ranks: Vec<u32>) -> Scores {
+        let count = ranks.len() as f64;
+        ranks.sort_unstable();
+        let recall = |k| 100. * ranks.partition_point(|&rank| rank <= k) as f64 / count;
+        let middle = |i: usize| f64::from(ranks[i]);
+        Scores {
+            recall_at_1: recall(1),
+            recall_at_5: recall(5),
+            recall_at_10: recall(10),
+            median_rank: 0.5 * (middle((ranks.len() - 1) / 2) + middle(ranks.len() / 2)),
+            mean_rank: ranks.iter().map(|&rank| f64::from(rank)).sum::<f64>() / count,
+        }
+    }
+}
+
+/// Both directions' scores of embeddings of which row i of `left` belongs to row i of `right`, by cosine similarity.
+///
+/// Errors: no rows; row counts or widths differ.
+///
+/// ```
+/// use crossmodal::{align::retrieval, io::Features};
+/// let left = Features { rows: 2, cols: 2, values: vec![1., 0., 0., 1.] };
+/// let right = Features { rows: 2, cols: 2, values: vec![0.9, 0.1, 0.2, 0.8] };
+/// assert_eq!(retrieval(&left, &right)?.left_to_right.recall_at_1, 100.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn retrieval(left: &Features, right: &Features) -> Result<Retrieval> {
+    let left_to_right = Scores::of(ranks(left, right)?);
+    Ok(Retrieval { left_to_right, right_to_left: Scores::of(ranks(right, left)?) })
+}
+
+/// Similarities that one task holds.
+const CHUNK: usize = 1 << 20;
+
+/// The rank, from 1, of item i of the gallery for query i, by cosine similarity: one more than the items that are more
+/// similar, or as similar with a lower index. Computed in chunks of queries, without a sort or a stored matrix.
+///
+/// Errors: as [`retrieval`].
+pub fn ranks(queries: &Features, gallery: &Features) -> Result<Vec<u32>> {
+    let (rows, cols) = (queries.rows, queries.cols);
+    if rows == 0 || cols == 0 {
+        return Err(Error::argument("retrieval", "left", "at least one row and one column", format!("{rows} x {cols}")));
+    }
+    if (gallery.rows, gallery.cols) != (rows, cols) {
+        let (expected, got) = (format!("{rows} x {cols} as the other side"), format!("{} x {}", gallery.rows, gallery.cols));
+        return Err(Error::argument("retrieval", "right", expected, got));
+    }
+    let (queries, gallery) = (unit_rows(queries), unit_rows(gallery));
+    let each = (CHUNK / rows).clamp(1, 256);
+    let chunks: Vec<_> = queries.chunks(each * cols).enumerate().collect();
+    let of_chunk = |&(chunk, queries): &(usize, &[f32])| {
+        let count = queries.len() / cols;
+        let mut sims = vec![0f32; count * rows];
+        let a = View { data: queries, strides: (cols, 1) };
+        let b = View { data: &gallery, strides: (1, cols) };
+        product(&mut sims, (count, rows, cols), a, b, 1., false);
+        let first = chunk * each;
+        sims.chunks_exact(rows).enumerate().map(|(i, row)| rank(row, first + i)).collect::<Vec<_>>()
+    };
+    Ok(chunks.par_iter().flat_map_iter(of_chunk).collect())
+}
+
+fn rank(sims: &[f32], own: usize) -> u32 {
+    let before = |(j, sim): (usize, &f32)| *sim > sims[own] || (*sim == sims[own] && j < own);
+    1 + sims.iter().enumerate().filter(|&item| before(item)).count() as u32
+}
+
+fn unit_rows(features: &Features) -> Vec<f32> {
+    let row = |row: &[f32]| {
+        let wide: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
+        l2_normalize(&wide, features.cols).0.into_iter().map(|v| v as f32).collect::<Vec<_>>()
+    };
+    features.values.chunks_exact(features.cols).flat_map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn features(cols: usize, values: &[f32]) -> Features {
+        Features { rows: values.len() / cols, cols, values: values.to_vec() }
+    }
+
+    #[test]
+    fn ties_go_to_the_lower_index() {
+        let same = features(2, &[1., 0., 1., 0., 1., 0.]);
+        assert_eq!(ranks(&same, &same).unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn ranks_count_what_is_more_similar() {
+        let queries = features(2, &[1., 0., 0., 1., 1., 1.]);
+        let gallery = features(2, &[0.6, 0.8, 0., 2., 5., 0.1]);
+        // Query 0: similarities .6, 0, 1; query 1: .8, 1, .02; query 2: .99, .71, .72.
+        assert_eq!(ranks(&queries, &gallery).unwrap(), [2, 1, 2]);
+    }
+
+    #[test]
+    fn scores_take_the_middle_of_even_counts() {
+        let scores = Scores::of(vec![1, 2, 7, 20]);
+        assert_eq!((scores.median_rank, scores.mean_rank), (4.5, 7.5));
+        assert_eq!((scores.recall_at_1, scores.recall_at_5, scores.recall_at_10), (25., 50., 75.));
+    }
+
+    #[test]
+    fn sides_that_do_not_match_are_refused() {
+        let error = retrieval(&features(2, &[1., 0.]), &features(1, &[1.])).unwrap_err().to_string();
+        assert!(error.contains("1 x 2") && error.contains("1 x 1"), "{error}");
+        assert!(retrieval(&features(2, &[]), &features(2, &[])).is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! Features shifted and scaled to mean 0 and deviation 1, by what the training rows show.
+
+use crate::io::Features;
+
+/// Added to every deviation: a feature that never changes in training stays 0 there.
+const EPS: f64 = 1e-6;
+
+/// Mean and standard deviation of each feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standardisation {
+    /// The means.
+    pub mean: Vec<f64>,
+    /// The population standard deviations.
+    pub deviation: Vec<f64>,
+}
+
+impl Standardisation {
+    /// Of the given rows, in f64 and two passes.
+    pub fn fit(features: &Features, rows: &[u32]) -> Standardisation {
+        let (cols, count) = (features.cols, rows.len() as f64);
+        let row = |row: u32| &features.values[row as usize * cols..][..cols];
+        let mut mean = vec![0.; cols];
+        for &r in rows {
+            mean.iter_mut().zip(row(r)).for_each(|(sum, &v)| *sum += f64::from(v));
+        }
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        let mut deviation = vec![0.; cols];
+        for &r in rows {
+            let both = deviation.iter_mut().zip(&mean).zip(row(r));
+            both.for_each(|((sum, mean), &v)| *sum += (f64::from(v) - mean).powi(2));
+        }
+        deviation.iter_mut().for_each(|sum| *sum = (*sum / count).sqrt());
+        Standardisation { mean, deviation }
+    }
+
+    /// `(x − mean) / (deviation + 1e-6)`, computed in f64 and rounded to f32.
+    pub fn apply(&self, values: &[f32]) -> Vec<f32> {
+        let columns = self.mean.iter().zip(&self.deviation).cycle();
+        values.iter().zip(columns).map(|(&v, (mean, deviation))| ((f64::from(v) - mean) / (deviation + EPS)) as f32).collect()
+    }
+}

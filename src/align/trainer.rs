@@ -1,0 +1,399 @@
+//! Training two linear heads.
+
+use super::data::Data;
+use super::heads::{Head, Heads};
+use super::retrieval::{Retrieval, retrieval};
+use super::standardise::Standardisation;
+use crate::autograd::Tape;
+use crate::device::Device;
+use crate::dtype::HostData;
+use crate::error::{Error, Result};
+use crate::io::{Array, Features};
+use crate::nn::{Linear, ParameterId, Parameters, Projection, ProjectionKind, generator};
+use crate::ops::info_nce::INFO_NCE;
+use crate::ops::{Indices, InfoNceOptions, add, gather};
+use crate::optim::{AdamW, CosineSchedule, clamp_log_scale, load_checkpoint, save_checkpoint};
+use crate::tensor::Tensor;
+use rand::seq::SliceRandom;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// What is trained, for how long, with which numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recipe {
+    /// The width of the shared space.
+    pub dim: usize,
+    /// Passes over the training rows.
+    pub epochs: u32,
+    /// Rows in a batch; the last, short batch of an epoch is dropped.
+    pub batch_size: usize,
+    /// The learning rate at the start; half a cosine takes it to 0.
+    pub learning_rate: f64,
+    /// The decoupled decay of the weights.
+    pub weight_decay: f64,
+    /// The temperature at the start, `τ = e⁻ᵗ`; it is learned.
+    pub temperature: f64,
+    /// For the initial weights and the order of rows.
+    pub seed: u64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Recipe { dim: 256, epochs: 40, batch_size: 256, learning_rate: 1e-3, weight_decay: 0.1, temperature: 0.07, seed: 0 }
+    }
+}
+
+/// What an epoch did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EpochReport {
+    /// Its number, from 1.
+    pub epoch: u32,
+    /// The mean loss of its batches, each before its step.
+    pub loss: f64,
+    /// The logit scale `eᵗ` at its end.
+    pub scale: f64,
+    /// The learning rate of its last step.
+    pub learning_rate: f64,
+    /// Scores on the validation rows.
+    pub validation: Retrieval,
+    /// Whether it is the best so far: highest mean recall at 10.
+    pub is_best: bool,
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// Seconds in all, with validation.
+    pub seconds: f64,
+}
+
+/// The weights of one head at the start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadWeights {
+    /// `W [inputs, dim]`, row-major.
+    pub weight: Vec<f32>,
+    /// `b [dim]`.
+    pub bias: Vec<f32>,
+}
+
+/// One modality while training.
+struct Side {
+    standardisation: Standardisation,
+    /// All standardised rows: on the device where they fit, else on the host, from where each batch is uploaded.
+    rows: Tensor,
+    linear: Linear,
+}
+
+/// Two heads in training.
+pub struct Trainer {
+    device: Device,
+    recipe: Recipe,
+    left: Side,
+    right: Side,
+    train: Vec<u32>,
+    validation: Vec<u32>,
+    parameters: Parameters,
+    log_scale: ParameterId,
+    optimiser: AdamW,
+    schedule: CosineSchedule,
+    epochs_done: u32,
+    best: Option<(f64, Heads)>,
+}
+
+impl Side {
+    fn new(
+        device: &Device,
+        name: &str,
+        features: &Features,
+        split: &[u32],
+        parameters: &mut Parameters,
+        dim: usize,
+        initial: HeadWeights,
+    ) -> Result<Side> {
+        let standardisation = Standardisation::fit(features, split);
+        let host = Tensor::from_vec(&Device::Cpu, &[features.rows, features.cols], standardisation.apply(&features.values))?;
+        let rows = match host.to_device(device) {
+            // A batch at a time goes through; all rows at once do not.
+            Err(Error::Limit { .. } | Error::OutOfMemory { .. }) => host,
+            other => other?,
+        };
+        let HeadWeights { weight, bias } = initial;
+        let linear = Linear::from_weights(device, parameters, name, (features.cols, dim), weight, bias)?;
+        Ok(Side { standardisation, rows, linear })
+    }
+
+    fn pick(&self, device: &Device, indices: &Indices) -> Result<Tensor> {
+        gather(&self.rows, indices)?.to_device(device)
+    }
+
+    fn head(&self, parameters: &Parameters, name: &str) -> Result<Head> {
+        let [inputs, dim] = parameters.get(self.linear.weight).value.shape()[..] else { unreachable!("a matrix") };
+        Ok(Head {
+            name: name.to_string(),
+            inputs,
+            dim,
+            standardisation: self.standardisation.clone(),
+            weight: parameters.get(self.linear.weight).value.to_vec()?,
+            bias: parameters.get(self.linear.bias).value.to_vec()?,
+        })
+    }
+}
+
+fn check(data: &Data, recipe: &Recipe) -> Result<()> {
+    let refuse = |argument, expected: String, got: String| Err(Error::argument("align", argument, expected, got));
+    let train = data.split.train.len();
+    if recipe.batch_size < 2 {
+        let expected = "at least 2: a row needs others to be told from".to_string();
+        return refuse("batch size", expected, recipe.batch_size.to_string());
+    }
+    if recipe.batch_size > train {
+        return refuse("batch size", format!("at most the {train} training rows"), recipe.batch_size.to_string());
+    }
+    if recipe.dim == 0 || recipe.epochs == 0 {
+        let got = format!("{} dimensions and {} epochs", recipe.dim, recipe.epochs);
+        return refuse("dim and epochs", "at least 1 each".into(), got);
+    }
+    for (argument, value, least) in [
+        ("learning rate", recipe.learning_rate, f64::MIN_POSITIVE),
+        ("weight decay", recipe.weight_decay, 0.),
+        ("temperature", recipe.temperature, 0.01),
+    ] {
+        if !value.is_finite() || value < least {
+            return refuse(argument, format!("a finite number of at least {least}"), value.to_string());
+        }
+    }
+    if recipe.temperature > 1. {
+        return refuse("temperature", "at most 1".into(), recipe.temperature.to_string());
+    }
+    let longest = data.split.train.len() / recipe.batch_size;
+    if u32::try_from(longest).ok().and_then(|steps| steps.checked_mul(recipe.epochs)).is_none() {
+        return refuse("epochs", "fewer than 2^32 steps".into(), recipe.epochs.to_string());
+    }
+    Ok(())
+}
+
+impl Trainer {
+    /// Weights uniform in `±1/√inputs`, biases 0, `t = ln(1/τ)`; features standardised on the training rows.
+    ///
+    /// Errors: a batch of one row, or larger than the training rows; numbers that are not positive; the device's.
+    pub fn new(device: &Device, data: &Data, recipe: &Recipe) -> Result<Trainer> {
+        let mut random = generator(recipe.seed, 0);
+        let mut draw = |inputs: usize| -> Result<HeadWeights> {
+            let (mut own, dim) = (Parameters::default(), recipe.dim);
+            let linear = Linear::new(&Device::Cpu, &mut own, "head", (inputs, dim), &mut random)?;
+            Ok(HeadWeights {
+                weight: own.get(linear.weight).value.to_vec()?,
+                bias: own.get(linear.bias).value.to_vec()?,
+            })
+        };
+        check(data, recipe)?;
+        let (left, right) = (draw(data.left.cols)?, draw(data.right.cols)?);
+        Self::from_weights(device, data, recipe, left, right)
+    }
+
+    /// As [`Trainer::new`] with given initial weights.
+    pub fn from_weights(
+        device: &Device,
+        data: &Data,
+        recipe: &Recipe,
+        left: HeadWeights,
+        right: HeadWeights,
+    ) -> Result<Trainer> {
+        check(data, recipe)?;
+        let (mut parameters, train, dim) = (Parameters::default(), data.split.train.clone(), recipe.dim);
+        let left = Side::new(device, "left", &data.left, &train, &mut parameters, dim, left)?;
+        let right = Side::new(device, "right", &data.right, &train, &mut parameters, dim, right)?;
+        let log_scale = Tensor::scalar(device, (1. / recipe.temperature).ln() as f32)?;
+        let log_scale = parameters.add("log_scale", log_scale, false)?;
+        let mut optimiser = AdamW::new(&parameters)?;
+        optimiser.weight_decay = recipe.weight_decay;
+        let total_steps = recipe.epochs * (train.len() / recipe.batch_size) as u32;
+        let schedule = CosineSchedule { base: recipe.learning_rate, warmup_steps: 0, total_steps };
+        Ok(Trainer {
+            device: device.clone(),
+            recipe: *recipe,
+            left,
+            right,
+            train,
+            validation: data.split.validation.clone(),
+            parameters,
+            log_scale,
+            optimiser,
+            schedule,
+            epochs_done: 0,
+            best: None,
+        })
+    }
+
+    /// Whether every epoch is done.
+    pub fn is_done(&self) -> bool {
+        self.epochs_done >= self.recipe.epochs
+    }
+
+    /// Epochs done.
+    pub fn epochs_done(&self) -> u32 {
+        self.epochs_done
+    }
+
+    /// One step on the given rows; gives the loss before it, a scalar on the device.
+    ///
+    /// On a GPU everything is recorded and submitted once; nothing is read back. Errors: a row that is not there; the
+    /// operations' errors.
+    pub fn step(&mut self, batch: &[u32]) -> Result<Tensor> {
+        let rate = self.schedule.at(self.optimiser.steps);
+        let tape = Tape::new();
+        let bound = self.parameters.on(&tape);
+        let mut embeddings = vec![];
+        for side in [&self.left, &self.right] {
+            let indices = Indices::new(side.rows.device(), batch)?;
+            let x = tape.constant(&side.pick(&self.device, &indices)?);
+            embeddings.push(Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?);
+        }
+        let inputs = [&embeddings[0], &embeddings[1], bound.get(self.log_scale)];
+        let loss = tape.apply(&INFO_NCE, InfoNceOptions::default(), &inputs)?;
+        let gradients = bound.gradients(&tape.backward(&loss)?);
+        self.optimiser.step(&mut self.parameters, &gradients, rate)?;
+        clamp_log_scale(&mut self.parameters, self.log_scale)?;
+        self.device.submit()?;
+        Ok(loss.value().clone())
+    }
+
+    /// The order of the training rows in an epoch, from 1: it depends on the seed and the epoch alone, so that a resumed run
+    /// sees what an uninterrupted one would.
+    fn order(&self, epoch: u32) -> Vec<u32> {
+        let mut order = self.train.clone();
+        order.shuffle(&mut generator(self.recipe.seed, u64::from(epoch)));
+        order
+    }
+
+    /// One epoch: its steps, then scores on the validation rows. The loss is summed on the device and read once.
+    ///
+    /// Errors: all epochs are done; the loss is not finite; the operations' errors.
+    pub fn epoch(&mut self) -> Result<EpochReport> {
+        if self.is_done() {
+            return Err(Error::argument("align", "epochs", format!("at most {}", self.recipe.epochs), "one more"));
+        }
+        let (start, epoch) = (Instant::now(), self.epochs_done + 1);
+        let order = self.order(epoch);
+        let mut sum: Option<Tensor> = None;
+        for batch in order.chunks_exact(self.recipe.batch_size) {
+            let loss = self.step(batch)?;
+            sum = Some(match sum {
+                Some(sum) => add(&sum, &loss)?,
+                None => loss,
+            });
+        }
+        let steps = (order.len() / self.recipe.batch_size) as f64;
+        let loss = sum.map_or(Ok(f64::NAN), |sum| sum.item())? / steps;
+        let train_seconds = start.elapsed().as_secs_f64();
+        if !loss.is_finite() {
+            return Err(Error::argument("align", "loss", "a finite loss; try a lower learning rate", loss));
+        }
+        self.epochs_done = epoch;
+        let validation = self.validate()?;
+        let score = validation.mean_recall_at_10();
+        let is_best = self.best.as_ref().is_none_or(|(best, _)| score > *best);
+        if is_best {
+            self.best = Some((score, self.heads()?));
+        }
+        let scale = self.parameters.get(self.log_scale).value.item()?.exp();
+        let learning_rate = self.schedule.at(self.optimiser.steps - 1);
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(EpochReport { epoch, loss, scale, learning_rate, validation, is_best, train_seconds, seconds })
+    }
+
+    /// Scores on the validation rows, with the weights as they are.
+    fn validate(&self) -> Result<Retrieval> {
+        let tape = Tape::no_grad();
+        let bound = self.parameters.on(&tape);
+        let mut embeddings = vec![];
+        for side in [&self.left, &self.right] {
+            let indices = Indices::new(side.rows.device(), &self.validation)?;
+            let x = tape.constant(&side.pick(&self.device, &indices)?);
+            let z = Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?;
+            let values = z.value().to_vec::<f32>()?;
+            embeddings.push(Features { rows: self.validation.len(), cols: self.recipe.dim, values });
+        }
+        retrieval(&embeddings[0], &embeddings[1])
+    }
+
+    /// The heads as they are now. Waits for the device.
+    pub fn heads(&self) -> Result<Heads> {
+        Ok(Heads {
+            left: self.left.head(&self.parameters, "left")?,
+            right: self.right.head(&self.parameters, "right")?,
+            log_scale: self.parameters.get(self.log_scale).value.item()?,
+            epoch: self.epochs_done,
+        })
+    }
+
+    /// The heads of the epoch that was best on the validation rows. Errors: no epoch is done.
+    pub fn best(&self) -> Result<Heads> {
+        let best = self.best.as_ref().map(|(_, heads)| heads.clone());
+        best.ok_or_else(|| Error::argument("align", "epochs", "at least one done", 0))
+    }
+
+    /// What must agree for a checkpoint to continue: the recipe and the shapes of the data.
+    fn identity(&self) -> String {
+        let (left, right) = (self.left.rows.shape(), self.right.rows.shape());
+        let sum = |side: &Side| side.standardisation.mean.iter().chain(&side.standardisation.deviation).sum::<f64>();
+        let print = (sum(&self.left).to_bits(), sum(&self.right).to_bits());
+        format!("{:?} left {left:?} right {right:?} train {} statistics {print:x?}", self.recipe, self.train.len())
+    }
+
+    /// Writes everything that [`Trainer::resume`] needs to continue with the same bits.
+    pub fn save_checkpoint(&self, path: &Path) -> Result<()> {
+        let mut extra = BTreeMap::new();
+        let mut metadata = BTreeMap::from([
+            ("identity".to_string(), self.identity()),
+            ("epochs_done".to_string(), self.epochs_done.to_string()),
+        ]);
+        if let Some((score, heads)) = &self.best {
+            metadata.insert("best_epoch".into(), heads.epoch.to_string());
+            let array = |shape: &[usize], values: &[f32]| Array { shape: shape.to_vec(), data: HostData::F32(values.to_vec()) };
+            for (side, head) in [("left", &heads.left), ("right", &heads.right)] {
+                extra.insert(format!("best.{side}.weight"), array(&[head.inputs, head.dim], &head.weight));
+                extra.insert(format!("best.{side}.bias"), array(&[head.dim], &head.bias));
+            }
+            let numbers = Array { shape: vec![2], data: HostData::F64(vec![*score, heads.log_scale]) };
+            extra.insert("best.score_and_log_scale".into(), numbers);
+        }
+        save_checkpoint(path, &self.parameters, &self.optimiser, extra, metadata)
+    }
+
+    /// Continues from a checkpoint of the same recipe and data.
+    ///
+    /// Errors: the file's; it is of another recipe or of other data; those of [`Trainer::new`].
+    pub fn resume(device: &Device, data: &Data, recipe: &Recipe, path: &Path) -> Result<Trainer> {
+        let mut trainer = Self::new(device, data, recipe)?;
+        let (extra, metadata) = load_checkpoint(path, &mut trainer.parameters, &mut trainer.optimiser)?;
+        let of = |key: &str| metadata.get(key).map(String::as_str);
+        if of("identity") != Some(&trainer.identity()) {
+            let found = of("identity").unwrap_or("nothing that says so");
+            let message = format!("is of another run: expected {}, found {found}", trainer.identity());
+            return Err(Error::file(path, message));
+        }
+        let corrupt = || Error::file(path, "is not a checkpoint of an alignment");
+        trainer.epochs_done = of("epochs_done").and_then(|n| n.parse().ok()).ok_or_else(corrupt)?;
+        if let Some(epoch) = of("best_epoch") {
+            let epoch = epoch.parse().map_err(|_| corrupt())?;
+            trainer.best = Some(trainer.best_from(&extra, epoch).ok_or_else(corrupt)?);
+        }
+        Ok(trainer)
+    }
+
+    fn best_from(&self, extra: &BTreeMap<String, Array>, epoch: u32) -> Option<(f64, Heads)> {
+        let f32s = |name: String| match &extra.get(&name)?.data {
+            HostData::F32(values) => Some(values.clone()),
+            _ => None,
+        };
+        let HostData::F64(numbers) = &extra.get("best.score_and_log_scale")?.data else { return None };
+        let head = |side: &str, own: &Side| {
+            Some(Head {
+                weight: f32s(format!("best.{side}.weight"))?,
+                bias: f32s(format!("best.{side}.bias"))?,
+                ..own.head(&self.parameters, side).ok()?
+            })
+        };
+        let (left, right) = (head("left", &self.left)?, head("right", &self.right)?);
+        Some((*numbers.first()?, Heads { left, right, log_scale: *numbers.get(1)?, epoch }))
+    }
+}
