@@ -150,8 +150,8 @@ impl Job {
         let heads = trainer.best()?;
         let (inputs, data, test) = (&self.inputs, &self.data, &self.data.split.test);
         heads.save(&self.file(HEADS), &inputs.left.to_string(), &inputs.right.to_string())?;
-        let left = heads.left.project(&self.device, &data.left.rows(test)?)?;
-        let right = heads.right.project(&self.device, &data.right.rows(test)?)?;
+        let left = heads.left.project(&self.device, &data.left.select(test)?)?;
+        let right = heads.right.project(&self.device, &data.right.select(test)?)?;
         write_npy(&self.file(LEFT), left.rows, left.cols, &left.values)?;
         write_npy(&self.file(RIGHT), right.rows, right.cols, &right.values)?;
         let (recipe, device, best_epoch) = (&self.recipe, &self.device, heads.epoch);

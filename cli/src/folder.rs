@@ -41,10 +41,10 @@ impl Plan {
             let missing = || Failure::new(format!("{name}: there is no run to resume: no {CHECKPOINT}"));
             return if found { Ok(Plan::Resume(path)) } else { Err(missing()) };
         }
-        match std::fs::read_dir(out) {
-            Ok(mut entries) if entries.next().is_none() => Ok(Plan::Fresh(path)),
-            Ok(_) if force => Ok(Plan::Replace(path)),
-            Ok(_) => Err(Failure::new(format!(
+        match std::fs::read_dir(out).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => Ok(Plan::Fresh(path)),
+            Ok(false) if force => Ok(Plan::Replace(path)),
+            Ok(false) => Err(Failure::new(format!(
                 "{name}: the output folder is not empty; --resume continues the run in it, --force replaces it"
             ))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Plan::Fresh(path)),

@@ -25,6 +25,17 @@ pub(crate) fn f32s(tensor: &Tensor) -> Cow<'_, [f32]> {
     }
 }
 
+/// `⟨a, b⟩` in f64, in partial sums of a fixed shape.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0f64; 8];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += f64::from(a) * f64::from(b);
+        }
+    }
+    sums.iter().sum()
+}
+
 /// A CPU tensor of f32 results, rounded once if it is f16.
 pub(crate) fn tensor(shape: &[usize], dtype: DType, values: Vec<f32>) -> Result<Tensor> {
     if dtype == DType::F32 {

@@ -169,9 +169,17 @@ fn backward(options: &InfoNceOptions, saved: &Saved<'_>) -> Result<Vec<Option<Te
         Device::Gpu(gpu) => gradients(gpu, [&x, &y, &log_scale], saved.kept, &upstream, size, options)?,
     };
     // ∂t = ⟨X, ∂X⟩: no pass over the logits.
-    let sum = ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: false };
-    let dt = saved.needs[2].then(|| cast(&reduce(&mul(&x, &dx)?.reshape(&[x.len()])?, &sum)?, dtype)).transpose()?;
+    let dt = saved.needs[2].then(|| cast(&dot(&x, &dx)?, dtype)).transpose()?;
     Ok(vec![Some(cast(&dx, dtype)?), Some(cast(&dy, dtype)?), dt])
+}
+
+/// `⟨a, b⟩` over all elements, a scalar.
+fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.device() == &Device::Cpu {
+        return host(&[], DType::F32, vec![cpu::dot(&cpu::f32s(a), &cpu::f32s(b))]);
+    }
+    let sum = ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: false };
+    reduce(&mul(a, b)?.reshape(&[a.len()])?, &sum)
 }
 
 /// The blocks of the logits in order: (first row, rows, first column, columns).

@@ -13,16 +13,21 @@ pub enum Reduce {
 
 /// `x [outer, axis, inner]` to `[outer, inner]`.
 pub fn reduce(kind: Reduce, x: &[f64], (outer, axis, inner): (usize, usize, usize)) -> Vec<f64> {
-    let mut out = Vec::with_capacity(outer * inner);
-    for o in 0..outer {
-        for i in 0..inner {
-            let values = (0..axis).map(|a| x[(o * axis + a) * inner + i]);
-            out.push(match kind {
-                Reduce::Sum => values.sum(),
-                Reduce::Mean => values.sum::<f64>() / axis as f64,
-                Reduce::Max => values.reduce(|a, b| if b > a || b.is_nan() { b } else { a }).unwrap_or(f64::NEG_INFINITY),
-            });
+    let start = if kind == Reduce::Max { f64::NEG_INFINITY } else { 0. };
+    let mut out = vec![start; outer * inner];
+    for (o, row) in out.chunks_mut(inner.max(1)).enumerate() {
+        for a in 0..axis {
+            for (value, &v) in row.iter_mut().zip(&x[(o * axis + a) * inner..][..inner]) {
+                *value = match kind {
+                    Reduce::Max if v > *value || v.is_nan() => v,
+                    Reduce::Max => *value,
+                    Reduce::Sum | Reduce::Mean => *value + v,
+                };
+            }
         }
+    }
+    if kind == Reduce::Mean {
+        out.iter_mut().for_each(|v| *v /= axis as f64);
     }
     out
 }
