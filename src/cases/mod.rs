@@ -112,6 +112,12 @@ pub struct Case {
     pub flops: f64,
 }
 
+/// The gradient of output `i` from which a case's backward starts; whole numbers where the case is exact.
+pub fn upstream(i: usize, shape: &[usize], whole: bool) -> Input {
+    let seed = format!("upstream {i}");
+    if whole { Input::integers(&seed, shape) } else { Input::uniform(&seed, shape, 1.) }
+}
+
 /// A case of an operation with a [`Rule`]: forward, then backward with random upstream gradients (whole numbers where the
 /// case is exact).
 fn of_rule<O: Clone + Send + Sync + 'static>(
@@ -136,11 +142,8 @@ fn of_rule_with<O: 'static>(
     let run = move |run: &Run, inputs: &[Tensor]| {
         let options = options(run)?;
         let made = (rule.forward)(&options, &inputs.iter().collect::<Vec<_>>())?;
-        let upstream = |(i, out): (usize, &Tensor)| {
-            let seed = format!("upstream {i}");
-            let input = if whole { Input::integers(&seed, out.shape()) } else { Input::uniform(&seed, out.shape(), 1.) };
-            run.tensor_as(&input, out.dtype()).map(Some)
-        };
+        let upstream =
+            |(i, out): (usize, &Tensor)| run.tensor_as(&upstream(i, out.shape(), whole), out.dtype()).map(Some);
         let grads = made.outputs.iter().enumerate().map(upstream).collect::<Result<Vec<_>>>()?;
         let needs = vec![true; inputs.len()];
         let saved =
