@@ -50,7 +50,12 @@ fn check(op: &str, case: &Case) -> usize {
     for (i, gradient) in gradients {
         for at in (0..gradient.len()).step_by((gradient.len() / 4).max(1)) {
             let value = case.inputs[i].values[at];
-            let h = 1e-6 * value.abs().max(if value == 0. { 1. } else { value.abs() });
+            // In proportion to small values, and to the huge ones whose neighbours are far apart.
+            let h = match value.abs() {
+                0. => 1e-5,
+                size if size > 1e6 => 1e-6 * size,
+                size => 1e-5 * size.min(1.),
+            };
             let shifted = |change: f64| {
                 let mut moved = inputs.clone();
                 moved[i] = with(&inputs[i], at, change);

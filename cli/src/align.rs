@@ -15,11 +15,15 @@ use crate::inputs::{self, Inputs};
 use crate::journal::Journal;
 use crate::{metrics, output};
 
+/// What stands below the flags in the help.
+const MORE: &str = "\
+FILE is .npy, or .safetensors with #TENSOR, of f64, f32, f16 or bf16; the split
+of any integers. With neither --left nor --right it takes the emoji data in the
+folder data: pictures left, words right.";
+
 /// Trains two heads that bring the features of two modalities together
-///
-/// Features are FILE.npy or FILE.safetensors#TENSOR, of f64, f32, f16 or bf16. With no inputs named it takes the
-/// emoji data in the folder data: pictures left, names right.
 #[derive(clap::Args)]
+#[command(after_help = MORE)]
 pub(crate) struct Args {
     /// Features of one modality
     #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
@@ -27,14 +31,14 @@ pub(crate) struct Args {
     /// Features of the other, row by row their partners
     #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
     right: Option<Source>,
-    /// Integers: 0 train, 1 validation, 2 test [default: 80/10/10 by the seed]
+    /// 0 train, 1 validation, 2 test [default: 80/10/10]
     #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
     split: Option<Source>,
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// The folder to write to [default: the first of runs/align-1, … that is free]
+    /// The folder to write to [default: runs/align-1, …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Continue the run in the folder
@@ -52,25 +56,25 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 struct RecipeArgs {
     /// Width of the shared space
-    #[arg(long, default_value_t = Recipe::default().dim)]
+    #[arg(long, value_name = "N", default_value_t = Recipe::default().dim)]
     dim: usize,
     /// Passes over the training rows
-    #[arg(long, default_value_t = Recipe::default().epochs)]
+    #[arg(long, value_name = "N", default_value_t = Recipe::default().epochs)]
     epochs: u32,
     /// Pairs of a step, each other's negatives
-    #[arg(long, default_value_t = Recipe::default().batch_size)]
+    #[arg(long, value_name = "N", default_value_t = Recipe::default().batch_size)]
     batch_size: usize,
-    /// Learning rate at the start; it falls to 0 along a cosine
-    #[arg(long, default_value_t = Recipe::default().learning_rate)]
+    /// Learning rate at the start, 0 at the end
+    #[arg(long, value_name = "X", default_value_t = Recipe::default().learning_rate)]
     lr: f64,
-    /// AdamW's weight decay, on weights only
-    #[arg(long, default_value_t = Recipe::default().weight_decay)]
+    /// AdamW's decay, on weights only
+    #[arg(long, value_name = "X", default_value_t = Recipe::default().weight_decay)]
     weight_decay: f64,
     /// Temperature at the start; it is learned
-    #[arg(long, default_value_t = Recipe::default().temperature)]
+    #[arg(long, value_name = "X", default_value_t = Recipe::default().temperature)]
     temperature: f64,
     /// The same seed gives the same result
-    #[arg(long, default_value_t = Recipe::default().seed)]
+    #[arg(long, value_name = "N", default_value_t = Recipe::default().seed)]
     seed: u64,
 }
 
@@ -103,7 +107,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let folder = plan.open()?;
     if trainer.is_done() {
         // The checkpoint of the last epoch may be all that there was time for.
-        if let Some(summary) = metrics::read(&folder).and_then(|metrics| metrics::summary(&metrics, &folder)) {
+        if let Some(summary) = metrics::read(&folder).and_then(|metrics| metrics::summary(&metrics, &folder))
+        {
             output::note(&format!("{}: this run is finished", folder.display()));
             output::print(&summary)?;
             return Ok(ExitCode::SUCCESS);
@@ -175,6 +180,7 @@ fn progress(recipe: &Recipe, done: u32) -> ProgressBar {
 }
 
 fn message(report: &EpochReport) -> String {
-    let recall = (report.validation.left_to_right.recall_at_10 + report.validation.right_to_left.recall_at_10) / 2.;
+    let recall =
+        (report.validation.left_to_right.recall_at_10 + report.validation.right_to_left.recall_at_10) / 2.;
     format!("loss {:.3}, R@10 {recall:.1} %", report.loss)
 }

@@ -17,10 +17,10 @@ use crate::{output, table};
 pub(crate) struct Args {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Only this operation; can be given several times
+    /// Only this operation; may be repeated
     #[arg(long, value_name = "NAME")]
     op: Vec<String>,
-    /// Print JSON: an array of measurements in seconds, operations and bytes a second
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -30,10 +30,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let rows = select(&args.op)?;
     let device = args.device.open_and_tell()?;
     if matches!(&device, Device::Gpu(gpu) if gpu.report().software) {
-        output::note("note: a software driver runs on the CPU; its times say nothing about the speed of a GPU");
+        output::note(
+            "note: a software driver runs on the CPU; its times say nothing about the speed of a GPU",
+        );
     }
     let scale = Scale::of(&device);
-    let cases: Vec<_> = rows.iter().flat_map(|row| (row.bench)(scale).into_iter().map(|case| (*row, case))).collect();
+    let cases: Vec<_> =
+        rows.iter().flat_map(|row| (row.bench)(scale).into_iter().map(|case| (*row, case))).collect();
     let name = cases.iter().map(|(_, case)| case.name.chars().count()).max().unwrap_or(0).max("case".len());
     let widths = [width(&rows), name, 8, 9, 7, 6];
     if !args.json {

@@ -11,8 +11,7 @@ pub(crate) const VARIABLE: &str = "CROSSMODAL_DEVICE";
 /// Where to compute.
 #[derive(clap::Args)]
 pub(crate) struct DeviceArgs {
-    /// auto, cpu, gpu, a number or part of a name from `crossmodal devices`
-    /// [default: the variable CROSSMODAL_DEVICE, else auto]
+    /// auto, cpu, gpu, or a device's number or name
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }
@@ -22,7 +21,9 @@ impl DeviceArgs {
     pub(crate) fn open(&self) -> Result<Device, Failure> {
         match (&self.device, variable()) {
             (Some(asked), _) => Ok(Device::named(asked)?),
-            (None, Some(asked)) => Device::named(&asked).map_err(|error| Failure::new(format!("{VARIABLE}: {error}"))),
+            (None, Some(asked)) => {
+                Device::named(&asked).map_err(|error| Failure::new(format!("{VARIABLE}: {error}")))
+            }
             (None, None) => Ok(Device::named("auto")?),
         }
     }
@@ -60,7 +61,7 @@ pub(crate) fn why(reports: &[AdapterReport]) -> String {
             reports[index].name, reports[index].kind
         ),
         None if reports.is_empty() => "this machine has no GPU driver".to_string(),
-        None => "there is only a software driver, many times slower; name it to use it".to_string(),
+        None => "there is only a software driver, slower than the CPU path; name it to use it".to_string(),
     }
 }
 

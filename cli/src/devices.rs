@@ -46,10 +46,21 @@ fn adapter(report: &AdapterReport) -> String {
         ("backend", format!("{}, {}", report.backend, report.kind)),
         ("driver", report.driver.clone()),
         ("features", features.join(", ")),
-        ("largest", format!("buffer {}, binding {}", table::bytes(report.max_buffer), table::bytes(report.max_binding))),
+        (
+            "largest",
+            format!(
+                "buffer {}, binding {}",
+                table::bytes(report.max_buffer),
+                table::bytes(report.max_binding)
+            ),
+        ),
         (
             "workgroup",
-            format!("{} of memory, {} invocations", table::bytes(report.workgroup_memory.into()), report.invocations),
+            format!(
+                "{} of memory, {} invocations",
+                table::bytes(report.workgroup_memory.into()),
+                report.invocations
+            ),
         ),
     ];
     block(&report.index.to_string(), &report.name, &facts)

@@ -12,7 +12,7 @@ use crate::{inputs, output, scores};
 /// Scores how well each left row finds its right row by cosine, and back
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Embeddings: FILE.npy or FILE.safetensors#TENSOR
+    /// Embeddings, .npy or .safetensors#TENSOR
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     left: Source,
     /// Their partners, row by row
@@ -26,7 +26,8 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Outcome {
     let (left, right) = (read_features(&args.left)?, read_features(&args.right)?);
-    inputs::check_rows(&[(&args.left, left.rows), (&args.right, right.rows)])?;
+    inputs::check_same("rows", (&args.left, left.rows), (&args.right, right.rows))?;
+    inputs::check_same("columns", (&args.left, left.cols), (&args.right, right.cols))?;
     let scores = retrieval(&left, &right)?;
     if args.json {
         let mut map = scores::to_json(&scores);

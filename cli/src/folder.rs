@@ -32,7 +32,11 @@ impl Plan {
     /// The plan that the command line asks for.
     pub(crate) fn new(out: Option<&Path>, resume: bool, force: bool) -> Result<Plan, Failure> {
         let Some(out) = out else {
-            return if resume { Err(Failure::new("--resume needs --out DIR: which run?")) } else { Ok(Plan::Next) };
+            return if resume {
+                Err(Failure::new("--resume needs --out DIR: which run?"))
+            } else {
+                Ok(Plan::Next)
+            };
         };
         let name = out.display();
         let path = out.to_path_buf();
@@ -48,7 +52,10 @@ impl Plan {
                 "{name}: the output folder is not empty; --resume continues the run in it, --force replaces it"
             ))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Plan::Fresh(path)),
-            Err(error) => Err(Failure::new(format!("{name}: cannot be the output folder: {error}"))),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                Err(Failure::new(format!("{name}: expected a folder to write to, got a file")))
+            }
+            Err(error) => Err(refused(out, &error)),
         }
     }
 
@@ -57,9 +64,14 @@ impl Plan {
         let (Plan::Replace(folder) | Plan::Resume(folder)) = self else { return Ok(()) };
         let real = |path: &Path| std::fs::canonicalize(path).ok();
         for source in inputs.sources() {
-            if OURS.iter().any(|name| real(&folder.join(name)).is_some_and(|ours| Some(ours) == real(&source.path))) {
+            if OURS
+                .iter()
+                .any(|name| real(&folder.join(name)).is_some_and(|ours| Some(ours) == real(&source.path)))
+            {
                 let folder = folder.display();
-                return Err(Failure::new(format!("{source}: an input cannot be a file of the output folder {folder}")));
+                return Err(Failure::new(format!(
+                    "{source}: an input cannot be a file of the output folder {folder}"
+                )));
             }
         }
         Ok(())
@@ -74,7 +86,9 @@ impl Plan {
     pub(crate) fn open(self) -> Result<PathBuf, Failure> {
         match self {
             Plan::Next => next(Path::new("runs")),
-            Plan::Fresh(folder) => std::fs::create_dir_all(&folder).map_err(|e| refused(&folder, &e)).map(|()| folder),
+            Plan::Fresh(folder) => {
+                std::fs::create_dir_all(&folder).map_err(|e| refused(&folder, &e)).map(|()| folder)
+            }
             Plan::Replace(folder) => clear(&folder).map(|()| folder),
             Plan::Resume(folder) => Ok(folder),
         }
@@ -109,5 +123,5 @@ fn clear(folder: &Path) -> Result<(), Failure> {
 }
 
 fn refused(folder: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("{}: cannot make the output folder: {error}", folder.display()))
+    Failure::new(format!("{}: cannot be the output folder: {error}", folder.display()))
 }

@@ -35,13 +35,17 @@ impl Inputs {
         match (left, right) {
             (Some(left), Some(right)) => Ok(Inputs { left, right, split }),
             (None, None) => {
-                let path = emoji()?;
+                let path = emoji(option_env!("CARGO_MANIFEST_DIR").map(Path::new))?;
                 let tensor = |name: &str| Source { path: path.clone(), tensor: Some(name.into()) };
                 let split = split.unwrap_or_else(|| tensor("split"));
                 Ok(Inputs { left: tensor("image_twemoji"), right: tensor("text"), split: Some(split) })
             }
-            (Some(_), None) => Err(Failure::new("--left is given, --right is missing: name both, or neither for the emoji data")),
-            (None, Some(_)) => Err(Failure::new("--right is given, --left is missing: name both, or neither for the emoji data")),
+            (Some(_), None) => Err(Failure::new(
+                "--left is given, --right is missing: name both, or neither for the emoji data",
+            )),
+            (None, Some(_)) => Err(Failure::new(
+                "--right is given, --left is missing: name both, or neither for the emoji data",
+            )),
         }
     }
 
@@ -58,12 +62,12 @@ impl Inputs {
     /// Reads and checks everything.
     pub(crate) fn read(&self, seed: u64) -> Result<Data, Failure> {
         let (left, right) = (read_features(&self.left)?, read_features(&self.right)?);
-        check_rows(&[(&self.left, left.rows), (&self.right, right.rows)])?;
+        check_same("rows", (&self.left, left.rows), (&self.right, right.rows))?;
         let split = match &self.split {
             None => Split::random(left.rows, seed)?,
             Some(source) => {
                 let labels = read_integers(source)?;
-                check_rows(&[(&self.left, left.rows), (source, labels.len())])?;
+                check_same("rows", (&self.left, left.rows), (source, labels.len()))?;
                 Split::from_labels(&labels).map_err(|error| Failure::new(format!("{source}: {error}")))?
             }
         };
@@ -71,27 +75,44 @@ impl Inputs {
     }
 }
 
-/// Refuses arrays of different lengths.
-pub(crate) fn check_rows(arrays: &[(&Source, usize)]) -> Result<(), Failure> {
-    match arrays {
-        [(first, expected), others @ ..] => match others.iter().find(|(_, rows)| rows != expected) {
-            Some((other, rows)) => {
-                Err(Failure::new(format!("{other}: expected {expected} rows, as {first} has, got {rows}")))
-            }
-            None => Ok(()),
-        },
-        [] => Ok(()),
+/// Refuses arrays of different lengths; `what` is counted.
+pub(crate) fn check_same(
+    what: &str,
+    (first, expected): (&Source, usize),
+    (second, got): (&Source, usize),
+) -> Result<(), Failure> {
+    if expected == got {
+        return Ok(());
     }
+    Err(Failure::new(format!("{second}: expected {expected} {what}, as {first} has, got {got}")))
 }
 
-/// The file of the emoji data: in `data` of the current folder, else where this program was compiled.
-fn emoji() -> Result<PathBuf, Failure> {
+/// The file of the emoji data: in `data` of the current folder, else beside the folder where this program was compiled.
+fn emoji(compiled: Option<&Path>) -> Result<PathBuf, Failure> {
     let name = Path::new("data").join("emoji.safetensors");
-    let checkout = option_env!("CARGO_MANIFEST_DIR").and_then(|folder| Some(Path::new(folder).parent()?.join(&name)));
+    let checkout = compiled.and_then(|folder| Some(folder.parent()?.join(&name)));
     std::iter::once(name).chain(checkout).find(|path| path.is_file()).ok_or_else(|| {
         Failure::new(
             "the emoji data (data/emoji.safetensors) is not here: it does not come with an installed program; \
              name your own features with --left FILE and --right FILE",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_program_says_that_it_has_no_data() {
+        // Tests run in the folder cli, which has no folder data.
+        for compiled in [None, Some(Path::new("/nowhere/cli"))] {
+            let Err(Failure::Message(message)) = emoji(compiled) else { panic!("found") };
+            assert!(
+                message.contains("not come with an installed program") && message.contains("--left"),
+                "{message}"
+            );
+        }
+        assert!(emoji(Some(Path::new(env!("CARGO_MANIFEST_DIR")))).is_ok());
+    }
 }

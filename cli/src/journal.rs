@@ -23,7 +23,8 @@ impl Journal {
         let text = if done == 0 { Vec::new() } else { std::fs::read(&path).unwrap_or_default() };
         let known = |epoch: &Value| epoch["epoch"].as_u64().is_some_and(|number| number <= u64::from(done));
         let lines = text.split(|&byte| byte == b'\n');
-        let epochs: Vec<Value> = lines.filter_map(|line| serde_json::from_slice(line).ok()).filter(known).collect();
+        let epochs: Vec<Value> =
+            lines.filter_map(|line| serde_json::from_slice(line).ok()).filter(known).collect();
         let kept: String = epochs.iter().map(|epoch| format!("{epoch}\n")).collect();
         write_atomically(&path, kept.as_bytes())?;
         Ok(Journal { path, epochs })
@@ -55,7 +56,8 @@ impl Journal {
 
     /// Seconds of all epochs with their validation, and the median of an epoch's training alone.
     pub(crate) fn times(&self) -> (f64, f64) {
-        let numbers = |key: &str| self.epochs.iter().filter_map(|epoch| epoch[key].as_f64()).collect::<Vec<_>>();
+        let numbers =
+            |key: &str| self.epochs.iter().filter_map(|epoch| epoch[key].as_f64()).collect::<Vec<_>>();
         let mut training = numbers("train_seconds");
         training.sort_by(f64::total_cmp);
         (numbers("seconds").iter().sum(), training.get(training.len() / 2).copied().unwrap_or(0.))

@@ -23,9 +23,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// What stands below the verbs in the help.
+const VARIABLES: &str = "\
+Variables:
+  CROSSMODAL_DEVICE  The device where --device names none [default: auto]
+  RUST_LOG           What to tell on standard error: error, warn, info, debug";
+
 /// Aligns the features of two modalities on any GPU, or on the CPU.
 #[derive(Parser)]
-#[command(name = "crossmodal", version, arg_required_else_help = true)]
+#[command(name = "crossmodal", version, arg_required_else_help = true, after_help = VARIABLES)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

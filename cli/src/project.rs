@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// heads.safetensors of a run of align
     #[arg(long, value_name = "FILE")]
     heads: PathBuf,
-    /// Features for the left head: FILE.npy or FILE.safetensors#TENSOR
+    /// Features for the left head, .npy or .safetensors#TENSOR
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     left: Option<Source>,
     /// Features for the right head
@@ -53,7 +53,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     let projected = head.project(&args.device.open()?, &features)?;
     write_npy(&args.out, projected.rows, projected.cols, &projected.values)?;
-    output::print(&format!("{}: {} rows of {} features", args.out.display(), projected.rows, projected.cols))?;
+    output::print(&format!(
+        "{}: {} rows of {} features",
+        args.out.display(),
+        projected.rows,
+        projected.cols
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use crate::table;
 
 /// A direction's name for people and in JSON's keys.
-const DIRECTIONS: [(&str, &str); 2] = [("left to right", "left_to_right"), ("right to left", "right_to_left")];
+const DIRECTIONS: [(&str, &str); 2] =
+    [("left to right", "left_to_right"), ("right to left", "right_to_left")];
 
 /// The scores by key: `left_to_right_R@1`, …
 pub(crate) fn to_json(retrieval: &Retrieval) -> Map<String, Value> {

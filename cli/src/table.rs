@@ -4,7 +4,8 @@
 /// are numbers, flush right. The first row is the head.
 pub(crate) fn columns(left: usize, rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
     rows.iter().map(|row| line(left, row, &widths) + "\n").collect()
 }
@@ -45,7 +46,11 @@ pub(crate) fn bytes(value: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let step = (value.max(1).ilog2() / 10) as usize;
     let scaled = value as f64 / 1024f64.powi(step as i32);
-    if scaled.fract() == 0. { format!("{scaled} {}", units[step]) } else { format!("{scaled:.1} {}", units[step]) }
+    if scaled.fract() == 0. {
+        format!("{scaled} {}", units[step])
+    } else {
+        format!("{scaled:.1} {}", units[step])
+    }
 }
 
 #[cfg(test)]
@@ -61,8 +66,14 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0., 0.00012, 0.5, 9.994, 42.42, 12345.6].map(digits), ["0", "1.2e-4", "0.500", "9.99", "42.4", "12346"]);
+        assert_eq!(
+            [0., 0.00012, 0.5, 9.994, 42.42, 12345.6].map(digits),
+            ["0", "1.2e-4", "0.500", "9.99", "42.4", "12346"]
+        );
         assert_eq!([0.0451, 2.345, 150.2].map(seconds), ["45.1 ms", "2.3 s", "2 min 30 s"]);
-        assert_eq!([0, 1023, 32768, 1 << 31, 1536, u64::MAX].map(bytes), ["0 B", "1023 B", "32 KiB", "2 GiB", "1.5 KiB", "16 EiB"]);
+        assert_eq!(
+            [0, 1023, 32768, 1 << 31, 1536, u64::MAX].map(bytes),
+            ["0 B", "1023 B", "32 KiB", "2 GiB", "1.5 KiB", "16 EiB"]
+        );
     }
 }

@@ -10,15 +10,15 @@ use crate::device::{DeviceArgs, describe};
 use crate::failure::{Failure, Outcome};
 use crate::{output, table};
 
-/// Checks every operation, forward and backward, on a device against the CPU in f64
+/// Checks every operation on a device against its definition in f64
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Only this operation; can be given several times
+    /// Only this operation; may be repeated
     #[arg(long, value_name = "NAME")]
     op: Vec<String>,
-    /// Print JSON: an array of verdicts (a ratio of null is infinite)
+    /// Print JSON; a ratio of null is infinite
     #[arg(long)]
     json: bool,
 }
@@ -67,12 +67,21 @@ pub(crate) fn width(rows: &[&Row]) -> usize {
 
 /// An operation's line, and one more for each failure.
 fn lines(row: &Row, verdicts: &[Verdict], widths: &[usize]) -> String {
-    let worst = verdicts.iter().map(|verdict| verdict.ratio).fold(0., |a: f64, b| if b > a || b.is_nan() { b } else { a });
+    let worst = verdicts
+        .iter()
+        .map(|verdict| verdict.ratio)
+        .fold(0., |a: f64, b| if b > a || b.is_nan() { b } else { a });
     let failures: Vec<_> = verdicts.iter().filter(|verdict| !verdict.passed()).collect();
     let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
     let cells = [row.op.to_string(), verdicts.len().to_string(), table::digits(worst), verdict.to_string()];
     let failure = |v: &&Verdict| {
-        format!("    {} ({}): {} times what is allowed: {}\n", v.case, v.dtype, table::digits(v.ratio), v.detail)
+        format!(
+            "    {} ({}): {} times what is allowed: {}\n",
+            v.case,
+            v.dtype,
+            table::digits(v.ratio),
+            v.detail
+        )
     };
     format!("{}\n{}", table::line(1, &cells, widths), failures.iter().map(failure).collect::<String>())
 }
