@@ -1,0 +1,156 @@
+//! The main job.
+
+use crossmodal::align::Heads;
+use crossmodal::io::{Source, read_features};
+
+use crate::{Place, names};
+
+const FILES: [&str; 6] =
+    ["checkpoint.safetensors", "heads.safetensors", "left.npy", "log.jsonl", "metrics.json", "right.npy"];
+
+#[test]
+fn a_run_leaves_everything_and_the_next_takes_the_next_folder() {
+    let place = Place::new();
+    let output = place.run(&place.align("--seed 3"));
+    let (table, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && log.is_empty(), "{log}");
+    assert!(
+        table.contains("left to right") && table.contains("chance") && table.contains("runs/align-1"),
+        "{table}"
+    );
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert_eq!(names(&place.path("runs/align-1")), FILES);
+
+    let metrics = place.json("runs/align-1/metrics.json");
+    for direction in ["left_to_right", "right_to_left"] {
+        for score in ["R@1", "R@5", "R@10"] {
+            let percent = metrics[format!("{direction}_{score}")].as_f64().unwrap();
+            assert!((0. ..=100.).contains(&percent));
+        }
+        for rank in ["median_rank", "mean_rank"] {
+            assert!(metrics[format!("{direction}_{rank}")].as_f64().unwrap() >= 1.);
+        }
+    }
+    for (key, value) in
+        [("seed", 3), ("epochs", 4), ("train_rows", 40), ("validation_rows", 10), ("test_rows", 10)]
+    {
+        assert_eq!(metrics[key], value, "{key}");
+    }
+    assert_eq!((&metrics["device"], &metrics["left"]), (&"cpu".into(), &"left.npy".into()));
+    assert!(metrics["seconds"].as_f64() > metrics["seconds_per_epoch"].as_f64());
+    assert!((1..=4).contains(&metrics["best_epoch"].as_u64().unwrap()));
+    assert_eq!(place.epochs("runs/align-1"), [1, 2, 3, 4]);
+
+    place.succeed(&place.align("--seed 3"));
+    let heads = |n: u32| place.bytes(&format!("runs/align-{n}/heads.safetensors"));
+    assert!(heads(1) == heads(2), "the same seed gives the same bytes");
+    place.succeed(&place.align("--seed 4"));
+    assert_eq!(names(&place.path("runs")), ["align-1", "align-2", "align-3"]);
+    assert!(heads(1) != heads(3));
+}
+
+#[test]
+fn the_written_rows_are_the_projected_test_rows() {
+    let place = Place::new();
+    place.succeed(&place.align("--out run"));
+    let heads = Heads::load(&place.path("run/heads.safetensors")).unwrap();
+    assert_eq!((heads.left.inputs, heads.right.inputs, heads.left.dim), (6, 5, 4));
+    place.succeed("project --heads run/heads.safetensors --left left.npy --out all.npy --device cpu");
+    let read = |name: &str| read_features(&Source::parse(&place.path(name).display().to_string())).unwrap();
+    let test: Vec<u32> = (0..60).filter(|row| row % 6 == 5).collect();
+    let (all, left) = (read("all.npy").select(&test).unwrap(), read("run/left.npy"));
+    assert_eq!((left.rows, left.cols), (10, 4));
+    let close = all.values.iter().zip(&left.values).all(|(a, b)| (a - b).abs() < 1e-6);
+    assert!(close, "{all:?} {left:?}");
+    // And their scores are those of the run.
+    let scores: serde_json::Value =
+        serde_json::from_str(&place.succeed("eval --left run/left.npy --right run/right.npy --json"))
+            .unwrap();
+    assert_eq!(scores["left_to_right_mean_rank"], place.json("run/metrics.json")["left_to_right_mean_rank"]);
+}
+
+#[test]
+fn a_resumed_run_is_the_uninterrupted_one() {
+    let place = Place::new();
+    place.succeed(&place.align("--out whole"));
+    place.succeed(&place.align("--out parts --stop-after 2"));
+    assert_eq!(names(&place.path("parts")), ["checkpoint.safetensors", "log.jsonl"]);
+    // As if killed in the fourth epoch, after the journal's line of the third and before its checkpoint.
+    let mut journal = place.bytes("parts/log.jsonl");
+    journal.extend_from_slice(b"{\"epoch\":3,\"loss\":1.0}\n{\"epoch\":4,\"lo");
+    std::fs::write(place.path("parts/log.jsonl"), journal).unwrap();
+    place.succeed(&place.align("--out parts --resume"));
+    for name in ["heads.safetensors", "left.npy", "right.npy", "checkpoint.safetensors"] {
+        assert!(place.bytes(&format!("whole/{name}")) == place.bytes(&format!("parts/{name}")), "{name}");
+    }
+    assert_eq!(place.epochs("parts"), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_finished_run_says_so() {
+    let place = Place::new();
+    let first = place.succeed(&place.align("--out run"));
+    let before = place.bytes("run/metrics.json");
+    let output = place.run(&place.align("--out run --resume"));
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "run: this run is finished\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), first);
+    assert!(place.bytes("run/metrics.json") == before);
+    // Killed after the last epoch, before the results.
+    std::fs::remove_file(place.path("run/metrics.json")).unwrap();
+    std::fs::remove_file(place.path("run/heads.safetensors")).unwrap();
+    assert_eq!(place.succeed(&place.align("--out run --resume")), first);
+    assert!(place.bytes("run/metrics.json") == before);
+}
+
+#[test]
+fn force_replaces_the_run_and_nothing_else() {
+    let place = Place::new();
+    place.succeed(&place.align("--out run"));
+    std::fs::write(place.path("run/notes.txt"), "mine").unwrap();
+    let old = place.bytes("run/heads.safetensors");
+    // Nothing goes before the inputs are known to be good.
+    place.refuse(
+        &place.align("--out run --force --batch-size 1").replace("--batch-size 8", ""),
+        &["batch size"],
+    );
+    assert!(place.bytes("run/heads.safetensors") == old);
+    place.succeed(&place.align("--out run --force --seed 9 --stop-after 1"));
+    assert_eq!(names(&place.path("run")), ["checkpoint.safetensors", "log.jsonl", "notes.txt"]);
+    assert_eq!(place.epochs("run"), [1]);
+}
+
+#[test]
+fn without_inputs_it_takes_the_emoji_data() {
+    let place = Place::new();
+    // Those of the checkout, where the current folder has none.
+    let line = "align --epochs 1 --dim 8 --device cpu --out";
+    let table = place.succeed(&format!("{line} far"));
+    assert!(table.contains("emoji.safetensors#image_twemoji") && table.contains("383 test rows"), "{table}");
+    std::fs::create_dir(place.path("data")).unwrap();
+    std::fs::copy(place.path("pair.safetensors"), place.path("data/emoji.safetensors")).unwrap();
+    place.refuse(&format!("{line} near"), &["data/emoji.safetensors", "image_twemoji", "right"]);
+}
+
+#[test]
+fn without_a_split_the_seed_makes_one() {
+    let place = Place::new();
+    let split = "--split pair.safetensors#split";
+    place.succeed(&place.align("--out run").replace(split, ""));
+    let metrics = place.json("run/metrics.json");
+    assert_eq!((&metrics["train_rows"], &metrics["test_rows"]), (&48.into(), &6.into()));
+}
+
+#[cfg(unix)]
+#[test]
+fn names_need_not_be_unicode() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let odd = |name: &[u8]| std::ffi::OsStr::from_bytes(name).to_os_string();
+    let (left, out) = (odd(b"l\xff.npy"), odd(b"r\xff"));
+    std::fs::copy(place.path("left.npy"), place.folder.path().join(&left)).unwrap();
+    let line = place.align("").replace("--left left.npy", "");
+    let output = place.command(&line).arg("--left").arg(&left).arg("--out").arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(names(&place.folder.path().join(&out)), FILES);
+}

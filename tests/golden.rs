@@ -1,0 +1,184 @@
+//! Results known in advance: the seed's worked example, and the edge cases that the mathematics answers.
+
+mod common;
+
+use crossmodal::ops::{
+    Binary, Indices, InfoNceOptions, MatmulOptions, Pairing, Reduce, ReduceOptions, binary, concat, cosine_similarity, gather,
+    info_nce, l2_normalize, log_sum_exp, matmul, reduce, softmax, split, sub, transpose,
+};
+use crossmodal::{DType, Device, Tensor};
+
+/// Every device in every type of full width.
+fn everywhere(check: impl Fn(&Device, DType)) {
+    check(&Device::Cpu, DType::F64);
+    check(&Device::Cpu, DType::F32);
+    check(&common::gpu(), DType::F32);
+}
+
+fn tensor(device: &Device, dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
+    Tensor::from_f64(device, shape, dtype, values.to_vec()).unwrap()
+}
+
+#[track_caller]
+fn close(got: &[f64], want: &[f64], allowed: f64) {
+    assert_eq!(got.len(), want.len(), "{got:?} instead of {want:?}");
+    for (got, want) in got.iter().zip(want) {
+        assert!((got - want).abs() <= allowed, "{got} instead of {want}");
+    }
+}
+
+#[test]
+fn the_seeds_worked_example() {
+    everywhere(|device, dtype| {
+        let x = tensor(device, dtype, &[3], &[0.1, 0.2, 0.3]);
+        let y = tensor(device, dtype, &[3], &[0.4, 0.5, 0.6]);
+        let both = concat(&[&x, &y], 0).unwrap();
+        close(&both.to_f64_vec().unwrap(), &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1e-7);
+        let pair = |t: &Tensor| t.reshape(&[1, 3]).unwrap();
+        let cosine = cosine_similarity(&pair(&x), &pair(&y), Pairing::Pairs).unwrap();
+        close(&[cosine.item().unwrap()], &[0.974632], 5e-7);
+        let one = tensor(device, dtype, &[1], &[1.]);
+        close(&[sub(&one, &cosine).unwrap().item().unwrap()], &[0.025368], 5e-7);
+    });
+}
+
+#[test]
+fn tiny_huge_and_zero_vectors_have_exact_directions() {
+    everywhere(|device, dtype| {
+        let sizes = [1e-20, 1e20, 1.];
+        for size in sizes {
+            let x = tensor(device, dtype, &[1, 4], &[size, -size, size, size]);
+            close(&l2_normalize(&x).unwrap().to_f64_vec().unwrap(), &[0.5, -0.5, 0.5, 0.5], 1e-7);
+            close(&[cosine_similarity(&x, &x, Pairing::Pairs).unwrap().item().unwrap()], &[1.], 3e-7);
+        }
+        let zero = tensor(device, dtype, &[1, 4], &[0.; 4]);
+        assert_eq!(l2_normalize(&zero).unwrap().to_f64_vec().unwrap(), [0.; 4]);
+        let other = tensor(device, dtype, &[1, 4], &[1., 2., 3., 4.]);
+        assert_eq!(cosine_similarity(&zero, &other, Pairing::Pairs).unwrap().item().unwrap(), 0.);
+    });
+}
+
+#[test]
+fn log_sum_exp_subtracts_the_maximum_of_what_is_there() {
+    everywhere(|device, dtype| {
+        let far = log_sum_exp(&tensor(device, dtype, &[1, 65], &[-104.; 65])).unwrap();
+        close(&far.to_f64_vec().unwrap(), &[-104. + 65f64.ln()], 2e-5);
+        let wide = tensor(device, dtype, &[1, 3], &[1e4, -1e4, 1e4]);
+        close(&log_sum_exp(&wide).unwrap().to_f64_vec().unwrap(), &[1e4 + 2f64.ln()], 1e-3);
+        close(&softmax(&wide).unwrap().to_f64_vec().unwrap(), &[0.5, 0., 0.5], 1e-6);
+    });
+}
+
+fn loss(x: &Tensor, y: &Tensor, t: f64, symmetric: bool) -> f64 {
+    let scale = tensor(x.device(), x.dtype(), &[], &[t]);
+    let options = InfoNceOptions { symmetric, ..InfoNceOptions::default() };
+    info_nce(x, y, &scale, &options).unwrap().item().unwrap()
+}
+
+#[test]
+fn info_nce_at_its_edges() {
+    everywhere(|device, dtype| {
+        let one = tensor(device, dtype, &[1, 2], &[0.6, 0.8]);
+        assert_eq!(loss(&one, &one, 3., true), 0., "one pair");
+        let same = tensor(device, dtype, &[65, 2], &[0.6, 0.8].repeat(65));
+        close(&[loss(&same, &same, 2., true)], &[65f64.ln()], 3e-6);
+        // The positive is 140 below its rival: a loss of 140, not log of a probability that underflowed.
+        let x = tensor(device, dtype, &[2, 2], &[1., 0., -1., 0.]);
+        let y = tensor(device, dtype, &[2, 2], &[-1., 0., 1., 0.]);
+        close(&[loss(&x, &y, 70f64.ln(), true), loss(&x, &y, 70f64.ln(), false)], &[140., 140.], 1e-4);
+        // Logits of ±1e4, by raw inner products.
+        let big = tensor(device, dtype, &[2, 2], &[100., 0., 0., 100.]);
+        close(&[loss(&big, &big, 0., true)], &[0.], 1e-6);
+        let swapped = tensor(device, dtype, &[2, 2], &[0., 100., 100., 0.]);
+        close(&[loss(&big, &swapped, 0., true)], &[1e4], 1e-2);
+        // Temperatures of 0.01 and of 1e-4.
+        for temperature in [0.01f64, 1e-4] {
+            let want = 2. / temperature;
+            let got = loss(&x, &y, (1. / temperature).ln(), true);
+            assert!((got - want).abs() <= 1e-5 * want, "{got} instead of {want}");
+        }
+    });
+}
+
+#[test]
+fn one_pair_has_no_gradient() {
+    use crossmodal::{autograd::Tape, ops::info_nce::INFO_NCE};
+    everywhere(|device, dtype| {
+        let tape = Tape::new();
+        let [x, y] = [[0.6, 0.8], [0.8, -0.6]].map(|v| tape.leaf(&tensor(device, dtype, &[1, 2], &v)));
+        let t = tape.leaf(&tensor(device, dtype, &[], &[2.]));
+        let loss = tape.apply(&INFO_NCE, InfoNceOptions::default(), &[&x, &y, &t]).unwrap();
+        let gradients = tape.backward(&loss).unwrap();
+        for leaf in [&x, &y, &t] {
+            let gradient = gradients.get(leaf).unwrap().to_f64_vec().unwrap();
+            assert!(gradient.iter().all(|&g| g == 0.), "{gradient:?}");
+        }
+    });
+}
+
+#[test]
+fn nothing_reduced_and_rows_without_columns() {
+    everywhere(|device, dtype| {
+        let none = Tensor::zeros(device, &[2, 0], dtype).unwrap();
+        let sum = ReduceOptions { kind: Reduce::Sum, axis: 1, keep_axis: false };
+        assert_eq!(reduce(&none, &sum).unwrap().to_f64_vec().unwrap(), [0., 0.]);
+        let max = ReduceOptions { kind: Reduce::Max, ..sum };
+        assert!(reduce(&none, &max).unwrap_err().to_string().contains("an axis with elements"));
+        assert!(softmax(&none).unwrap_err().to_string().contains("at least one column"));
+        let product = matmul(&none, &Tensor::zeros(device, &[0, 3], dtype).unwrap(), None, &MatmulOptions::default());
+        assert_eq!(product.unwrap().to_f64_vec().unwrap(), [0.; 6]);
+    });
+}
+
+/// Each refusal names the operation, the argument, what was expected and what came.
+#[test]
+fn arguments_that_do_not_fit_are_named() {
+    everywhere(|device, dtype| {
+        let of = |shape: &[usize]| Tensor::zeros(device, shape, dtype).unwrap();
+        let scalar = of(&[]);
+        let nce = |x: &Tensor, y: &Tensor, symmetric| {
+            info_nce(x, y, &scalar, &InfoNceOptions { symmetric, ..InfoNceOptions::default() }).map(drop)
+        };
+        let indices = |rows: &[u32]| Indices::new(device, rows).unwrap();
+        let plain = MatmulOptions::default();
+        let table = [
+            (matmul(&of(&[2, 3]), &of(&[4, 5]), None, &plain).map(drop), "matmul: b: expected an inner size of 3"),
+            (matmul(&of(&[3]), &of(&[3, 1]), None, &plain).map(drop), "matmul: a: expected at least two axes"),
+            (matmul(&of(&[2, 3]), &of(&[3, 1]), Some(&of(&[2])), &plain).map(drop), "matmul: bias: expected shape [1]"),
+            (matmul(&of(&[2, 2, 3]), &of(&[3, 3, 1]), None, &plain).map(drop), "matmul: b: expected a shape that broadcasts"),
+            (binary(Binary::Add, &of(&[2]), &of(&[3])).map(drop), "binary: b: expected a shape that broadcasts with [2], got [3]"),
+            (softmax(&scalar).map(drop), "softmax: x: expected at least one axis, got a scalar"),
+            (concat(&[&of(&[2, 3]), &of(&[3, 3])], 1).map(drop), "concat: tensors: expected [2, 3] but for axis 1, got [3, 3]"),
+            (concat(&[], 0).map(drop), "concat: tensors: expected at least one tensor"),
+            (split(&of(&[4]), 0, &[1, 2]).map(drop), "split: sizes: expected sizes that add up to 4"),
+            (transpose(&of(&[2, 3]), &[0, 0]).map(drop), "transpose: axes: expected each of the 2 axes once"),
+            (gather(&of(&[3, 2]), &indices(&[0, 3])).map(drop), "gather: indices: expected row numbers below 3, got 3 at position 1"),
+            (nce(&of(&[0, 2]), &of(&[0, 2]), true), "info_nce: x: expected at least one row"),
+            (nce(&of(&[2, 2]), &of(&[3, 2]), true), "info_nce: y: expected shape [2, 2], got [3, 2]"),
+            (nce(&of(&[3, 2]), &of(&[2, 2]), false), "info_nce: y: expected shape [3, 2]"),
+            (nce(&of(&[2, 2]), &of(&[2, 3]), false), "info_nce: y: expected shape [2, 2], got [2, 3]"),
+            (of(&[2, 3]).reshape(&[4]).map(drop), "reshape: shape: expected 6 elements, got [4]"),
+            (Tensor::zeros(device, &[1; 9], dtype).map(drop), "expected at most 8 axes"),
+            (Tensor::zeros(device, &[1 << 20, 1 << 20], dtype).map(drop), "expected fewer than 2^32 elements"),
+            (of(&[1]).to_vec::<u32>().map(drop), "to_vec: T: expected"),
+        ];
+        for (result, words) in table {
+            let message = result.expect_err(words).to_string();
+            assert!(message.contains(words), "{message:?} does not say {words:?}");
+        }
+    });
+}
+
+#[test]
+fn devices_and_types_do_not_mix() {
+    let gpu = common::gpu();
+    let [here, there] = [&Device::Cpu, &gpu].map(|device| Tensor::zeros(device, &[2, 2], DType::F32).unwrap());
+    let message = binary(Binary::Add, &here, &there).unwrap_err().to_string();
+    assert!(message.contains("binary: b is on") && message.contains("cpu"), "{message}");
+    let half = Tensor::zeros(&Device::Cpu, &[2, 2], DType::F16).unwrap();
+    assert!(binary(Binary::Add, &here, &half).unwrap_err().to_string().contains("f32 as the first tensor, got f16"));
+    let whole = Tensor::zeros(&Device::Cpu, &[2, 2], DType::U32).unwrap();
+    assert!(softmax(&whole).unwrap_err().to_string().contains("a floating-point tensor, got u32"));
+    let message = Tensor::zeros(&gpu, &[2], DType::F64).unwrap_err().to_string();
+    assert!(message.contains("f64 is for the CPU"), "{message}");
+}
