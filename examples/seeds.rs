@@ -28,7 +28,10 @@ fn main() -> Result<()> {
         let epoch = 1e3 * seconds[seconds.len() / 2];
         #[allow(clippy::print_stdout, reason = "an example prints")]
         {
-            println!("seed {seed}: R@1, R@10 left to right, right to left {row:.1?}, epoch {} best, {epoch:.1} ms", heads.epoch);
+            println!(
+                "seed {seed}: R@1, R@10 left to right, right to left {row:.1?}, epoch {} best, {epoch:.1} ms",
+                heads.epoch
+            );
         }
         sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
     }

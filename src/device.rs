@@ -52,10 +52,11 @@ impl Device {
         crate::block_on(Self::named_async(asked))
     }
 
-    /// What the variable `CROSSMODAL_DEVICE` names, `auto` where it is not set.
+    /// What the variable `CROSSMODAL_DEVICE` names, `auto` where it is not set or empty.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn best() -> Result<Device> {
-        Self::named(std::env::var("CROSSMODAL_DEVICE").as_deref().unwrap_or("auto"))
+        let named = std::env::var("CROSSMODAL_DEVICE").unwrap_or_default();
+        Self::named(if named.is_empty() { "auto" } else { &named })
     }
 
     /// `cpu` or the adapter's name.

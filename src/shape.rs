@@ -28,7 +28,9 @@ pub fn broadcast(op: &'static str, a: &[usize], b: &[usize]) -> Result<Vec<usize
             (x, y) if x == y => Ok(x),
             (1, y) => Ok(y),
             (x, 1) => Ok(x),
-            _ => Err(Error::argument(op, "b", format!("a shape that broadcasts with {a:?}"), format!("{b:?}"))),
+            _ => {
+                Err(Error::argument(op, "b", format!("a shape that broadcasts with {a:?}"), format!("{b:?}")))
+            }
         })
         .collect()
 }
@@ -67,7 +69,11 @@ pub fn check_axis(op: &'static str, shape: &[usize], axis: usize) -> Result<()> 
 }
 
 /// Walks every index of `shape` in row-major order and calls `visit` with the offsets that the given strides give.
-pub fn for_each_offset<const N: usize>(shape: &[usize], strides: [&[usize]; N], mut visit: impl FnMut([usize; N])) {
+pub fn for_each_offset<const N: usize>(
+    shape: &[usize],
+    strides: [&[usize]; N],
+    mut visit: impl FnMut([usize; N]),
+) {
     let mut index = vec![0; shape.len()];
     let mut offsets = [0; N];
     for _ in 0..count(shape) {

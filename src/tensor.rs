@@ -100,7 +100,12 @@ impl Tensor {
             return Self::zeros(device, shape, dtype);
         };
         let buffer = gpu.allocate(op, (count(shape) * dtype.size()) as u64)?;
-        Ok(Tensor { shape: shape.to_vec(), dtype, device: device.clone(), storage: Storage::Gpu(Arc::new(buffer)) })
+        Ok(Tensor {
+            shape: shape.to_vec(),
+            dtype,
+            device: device.clone(),
+            storage: Storage::Gpu(Arc::new(buffer)),
+        })
     }
 
     /// The sizes of the axes.
@@ -136,7 +141,12 @@ impl Tensor {
     pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
         check("reshape", &self.device, shape, self.dtype)?;
         if count(shape) != self.len() {
-            return Err(Error::argument("reshape", "shape", format!("{} elements", self.len()), format!("{shape:?}")));
+            return Err(Error::argument(
+                "reshape",
+                "shape",
+                format!("{} elements", self.len()),
+                format!("{shape:?}"),
+            ));
         }
         Ok(Tensor { shape: shape.to_vec(), ..self.clone() })
     }
@@ -239,7 +249,9 @@ impl Tensor {
 
     /// Makes the GPU storage this tensor's own, copying it if it is shared, so that a kernel may write it in place.
     pub(crate) fn own_buffer(&mut self, op: &'static str) -> Result<()> {
-        let (Storage::Gpu(buffer), Device::Gpu(gpu)) = (&mut self.storage, &self.device) else { return Ok(()) };
+        let (Storage::Gpu(buffer), Device::Gpu(gpu)) = (&mut self.storage, &self.device) else {
+            return Ok(());
+        };
         if Arc::get_mut(buffer).is_none() {
             let bytes = (count(&self.shape) * self.dtype.size()) as u64;
             let own = gpu.allocate(op, bytes)?;
@@ -265,11 +277,12 @@ fn check(op: &'static str, device: &Device, shape: &[usize], dtype: DType) -> Re
         return Err(Error::argument(op, "shape", format!("at most {MAX_RANK} axes"), format!("{shape:?}")));
     }
     let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-    if !elements.is_some_and(|n| u32::try_from(n).is_ok()) {
+    if elements.is_none_or(|n| u32::try_from(n).is_err()) {
         return Err(Error::argument(op, "shape", "fewer than 2^32 elements", format!("{shape:?}")));
     }
     if !device.supports(dtype) {
-        let expected = if dtype == DType::F64 { "f32, or f16 where it has it (f64 is for the CPU)" } else { "f32" };
+        let expected =
+            if dtype == DType::F64 { "f32, or f16 where it has it (f64 is for the CPU)" } else { "f32" };
         return Err(Error::argument(op, "dtype", format!("{expected} on {}", device.name()), dtype));
     }
     Ok(())

@@ -148,7 +148,8 @@ fn a_program_may_hand_its_own_device_over() {
     let name = common::gpu().name().to_string();
     let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).unwrap();
     // The weakest device: default limits, no features.
-    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
     let device = Device::Gpu(Gpu::from_wgpu(&adapter, device, queue));
     let x = Tensor::from_vec(&device, &[2, 2], vec![3f32, 4., 0., 5.]).unwrap();
     assert_eq!(l2_normalize(&x).unwrap().to_vec::<f32>().unwrap(), [0.6, 0.8, 0., 1.]);
@@ -161,7 +162,8 @@ fn the_same_run_gives_the_same_bits() {
         let x = Tensor::from_vec(device, &[300, 33], numbers(9900)).unwrap();
         let scale = Tensor::scalar(device, 2f32).unwrap();
         let options = InfoNceOptions { scratch_bytes: 1 << 14, ..InfoNceOptions::default() };
-        let loss = info_nce(&l2_normalize(&x).unwrap(), &l2_normalize(&x).unwrap(), &scale, &options).unwrap();
+        let loss =
+            info_nce(&l2_normalize(&x).unwrap(), &l2_normalize(&x).unwrap(), &scale, &options).unwrap();
         let mut trainer = Trainer::new(device, &data(), &recipe()).unwrap();
         trainer.epoch().unwrap();
         (loss.item().unwrap().to_bits(), trainer.heads().unwrap())

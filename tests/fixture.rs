@@ -25,8 +25,10 @@ struct Bound {
     bias: f64,
 }
 
-const CPU: Bound = Bound { loss: 1e-4, log_scale: 5e-6, median: 1e-6, percentile_99: 1e-5, any: 5e-3, bias: 3e-6 };
-const GPU: Bound = Bound { loss: 1e-3, log_scale: 1e-5, median: 3e-6, percentile_99: 3e-5, any: 5e-3, bias: 1e-5 };
+const CPU: Bound =
+    Bound { loss: 1e-4, log_scale: 5e-6, median: 1e-6, percentile_99: 1e-5, any: 5e-3, bias: 3e-6 };
+const GPU: Bound =
+    Bound { loss: 1e-3, log_scale: 1e-5, median: 3e-6, percentile_99: 3e-5, any: 5e-3, bias: 1e-5 };
 
 fn f64s(arrays: &BTreeMap<String, Array>, name: &str) -> Vec<f64> {
     arrays[name].data.to_f64().into_owned()
@@ -47,7 +49,8 @@ fn differences(got: &[f32], want: &[f64]) -> Vec<f64> {
 fn check(device: &Device, bound: &Bound) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (fixture, _) = read_safetensors(&root.join("tests/fixtures/align.safetensors")).unwrap();
-    let stored = |tensor: &str| Source { path: root.join("data/emoji.safetensors"), tensor: Some(tensor.into()) };
+    let stored =
+        |tensor: &str| Source { path: root.join("data/emoji.safetensors"), tensor: Some(tensor.into()) };
     let split = Split::from_labels(&read_integers(&stored("split")).unwrap()).unwrap();
     let features = |tensor: &str| read_features(&stored(tensor)).unwrap();
     let data = Data::new(features("image_twemoji"), features("text"), split).unwrap();
@@ -56,7 +59,8 @@ fn check(device: &Device, bound: &Bound) {
         weight: f32s(&fixture, &format!("{side}.weight")),
         bias: f32s(&fixture, &format!("{side}.bias")),
     };
-    let mut trainer = Trainer::from_weights(device, &data, &recipe, weights("left"), weights("right")).unwrap();
+    let mut trainer =
+        Trainer::from_weights(device, &data, &recipe, weights("left"), weights("right")).unwrap();
     let HostData::U32(order) = &fixture["order"].data else { panic!("order is u32") };
     let (losses, scales) = (f64s(&fixture, "losses"), f64s(&fixture, "scales"));
     for (step, batch) in order.chunks_exact(recipe.batch_size).enumerate() {
@@ -65,7 +69,11 @@ fn check(device: &Device, bound: &Bound) {
         assert!(difference <= bound.loss, "step {step}: loss {loss} instead of {}", losses[step]);
         if step % 5 == 4 {
             let log_scale = trainer.heads().unwrap().log_scale;
-            assert!((log_scale - scales[step]).abs() <= bound.log_scale, "step {step}: t {log_scale}, {}", scales[step]);
+            assert!(
+                (log_scale - scales[step]).abs() <= bound.log_scale,
+                "step {step}: t {log_scale}, {}",
+                scales[step]
+            );
         }
     }
     let heads = trainer.heads().unwrap();
@@ -76,10 +84,19 @@ fn check(device: &Device, bound: &Bound) {
             weights[weights.len() - 1],
             *differences(&head.bias, &f64s(&fixture, &format!("final.{side}.bias"))).last().unwrap(),
         );
-        eprintln!("{} {side}: median {median:.1e}, 99 % {percentile:.1e}, any {any:.1e}, bias {bias:.1e}", device.name());
+        eprintln!(
+            "{} {side}: median {median:.1e}, 99 % {percentile:.1e}, any {any:.1e}, bias {bias:.1e}",
+            device.name()
+        );
         assert!(median <= bound.median, "{side}: half of the weights differ by {median:e}");
-        assert!(percentile <= bound.percentile_99, "{side}: a hundredth of the weights differs by {percentile:e}");
-        assert!(any <= bound.any && bias <= bound.bias, "{side}: weights differ by {any:e}, biases by {bias:e}");
+        assert!(
+            percentile <= bound.percentile_99,
+            "{side}: a hundredth of the weights differs by {percentile:e}"
+        );
+        assert!(
+            any <= bound.any && bias <= bound.bias,
+            "{side}: weights differ by {any:e}, biases by {bias:e}"
+        );
     }
 }
 

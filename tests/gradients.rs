@@ -43,8 +43,11 @@ fn with(input: &Tensor, at: usize, change: f64) -> Tensor {
 
 /// The worst error of a few elements of every gradient, and how many there were.
 fn check(op: &str, case: &Case) -> usize {
-    let inputs: Vec<_> =
-        case.inputs.iter().map(|i| Tensor::from_vec(&Device::Cpu, &i.shape, i.values.clone()).unwrap()).collect();
+    let inputs: Vec<_> = case
+        .inputs
+        .iter()
+        .map(|i| Tensor::from_vec(&Device::Cpu, &i.shape, i.values.clone()).unwrap())
+        .collect();
     let (_, gradients) = run(case, &inputs);
     let mut checked = 0;
     for (i, gradient) in gradients {
@@ -96,7 +99,8 @@ fn every_backward_agrees_with_finite_differences() {
     let others = ["adamw", "clip_global_norm", "cast"];
     for row in cases::TABLE.iter().filter(|row| !others.contains(&row.op)) {
         let cases = (row.cases)();
-        let checked: usize = cases.iter().filter(|case| is_smooth(row.op, case)).map(|case| check(row.op, case)).sum();
+        let checked: usize =
+            cases.iter().filter(|case| is_smooth(row.op, case)).map(|case| check(row.op, case)).sum();
         assert!(checked >= 8, "{}: only {checked} elements were checked", row.op);
     }
 }
@@ -113,7 +117,9 @@ fn kinks_have_the_derivative_that_the_formulas_name() {
     };
     assert_eq!(of(Unary::Relu), [0., 0., 1., 1., 1.], "relu's derivative at 0 is 0");
     assert_eq!(of(Unary::Clamp(0., 2.)), [0., 1., 1., 1., 1.], "a clamp's edges belong to it");
-    let largest = tape.apply(&REDUCE, ReduceOptions { kind: Reduce::Max, axis: 0, keep_axis: false }, &[&leaf]).unwrap();
+    let largest = tape
+        .apply(&REDUCE, ReduceOptions { kind: Reduce::Max, axis: 0, keep_axis: false }, &[&leaf])
+        .unwrap();
     let gradient = tape.backward(&largest).unwrap().get(&leaf).unwrap().to_f64_vec().unwrap();
     assert_eq!(gradient, [0., 0., 1., 0., 0.], "a maximum's gradient goes to the first");
 }
@@ -139,7 +145,8 @@ fn the_tape_chains_gradients_of_a_whole_model() {
         let input = cases::Input::uniform(name, shape, 1.);
         Tensor::from_vec(&Device::Cpu, shape, input.values).unwrap()
     };
-    let values = [of("x", &[4, 2]), of("w", &[2, 3]), of("b", &[3]), Tensor::scalar(&Device::Cpu, 1.5f64).unwrap()];
+    let values =
+        [of("x", &[4, 2]), of("w", &[2, 3]), of("b", &[3]), Tensor::scalar(&Device::Cpu, 1.5f64).unwrap()];
     let loss = |values: &[Tensor]| {
         let tape = Tape::no_grad();
         let leaves: Vec<_> = values.iter().map(|v| tape.leaf(v)).collect();

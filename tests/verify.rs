@@ -14,7 +14,13 @@ fn verify(device: &Device) {
             let own = verdicts.iter().filter(|v| v.dtype == dtype);
             let worst = own.clone().max_by(|a, b| a.ratio.total_cmp(&b.ratio));
             if let Some(worst) = worst {
-                eprintln!("{:20} {dtype} {:3} worst {:.3} ({})", row.op, own.count(), worst.ratio, worst.case);
+                eprintln!(
+                    "{:20} {dtype} {:3} worst {:.3} ({})",
+                    row.op,
+                    own.count(),
+                    worst.ratio,
+                    worst.case
+                );
             }
         }
         eprintln!("{:20} {:.1?}", row.op, start.elapsed());

@@ -61,16 +61,16 @@ struct RecipeArgs {
     /// Passes over the training rows
     #[arg(long, value_name = "N", default_value_t = Recipe::default().epochs)]
     epochs: u32,
-    /// Pairs of a step, each other's negatives
+    /// Pairs of a training step
     #[arg(long, value_name = "N", default_value_t = Recipe::default().batch_size)]
     batch_size: usize,
-    /// Learning rate at the start, 0 at the end
+    /// Learning rate at first; falls to 0
     #[arg(long, value_name = "X", default_value_t = Recipe::default().learning_rate)]
     lr: f64,
     /// AdamW's decay, on weights only
     #[arg(long, value_name = "X", default_value_t = Recipe::default().weight_decay)]
     weight_decay: f64,
-    /// Temperature at the start; it is learned
+    /// Temperature at first; learned
     #[arg(long, value_name = "X", default_value_t = Recipe::default().temperature)]
     temperature: f64,
     /// The same seed gives the same result
@@ -174,7 +174,7 @@ impl Job {
 
 /// A bar over the epochs, hidden where standard error is no terminal.
 fn progress(recipe: &Recipe, done: u32) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} epochs, {per_sec}, {eta} left  {msg}");
+    let style = ProgressStyle::with_template("{bar:12} {pos}/{len} epochs, {per_sec}, {eta} left, {msg}");
     let bar = ProgressBar::new(u64::from(recipe.epochs)).with_position(u64::from(done));
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

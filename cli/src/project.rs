@@ -12,6 +12,7 @@ use crate::{inputs, output};
 
 /// Applies a trained head to new features and writes them as .npy
 #[derive(clap::Args)]
+#[command(override_usage = "crossmodal project --heads <FILE> <--left|--right> <FILE> --out <FILE>")]
 #[command(group(clap::ArgGroup::new("side").required(true).args(["left", "right"])))]
 pub(crate) struct Args {
     /// heads.safetensors of a run of align

@@ -99,3 +99,27 @@ fn json(verdict: &Verdict) -> Value {
         "passed": verdict.passed(), "detail": verdict.detail,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_is_listed_beneath_its_operation() {
+        let verdict = |case: &str, ratio| Verdict {
+            op: "softmax",
+            case: case.into(),
+            dtype: crossmodal::DType::F32,
+            ratio,
+            detail: "out[3]: got 1e0, want 2e0".into(),
+        };
+        let verdicts = [verdict("tails", 0.5), verdict("wide", 1.5), verdict("narrow", f64::NAN)];
+        let rows = select(&["softmax".to_string()]).unwrap();
+        let text = lines(rows[0], &verdicts, &[10, 6, 6, 7]);
+        let expected = "softmax          3     NaN   FAILED\n    \
+                        wide (f32): 1.50 times what is allowed: out[3]: got 1e0, want 2e0\n    \
+                        narrow (f32): NaN times what is allowed: out[3]: got 1e0, want 2e0\n";
+        assert_eq!(text, expected);
+        assert_eq!(summary(1, 3, 2), "\n1 operations, 3 checks: 2 FAILED");
+    }
+}

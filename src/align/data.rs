@@ -31,7 +31,10 @@ impl Split {
         for (row, &label) in (0u32..).zip(labels) {
             let part = usize::try_from(label).ok().and_then(|label| parts.get_mut(label));
             let expected = "0 (train), 1 (validation) or 2 (test)";
-            part.ok_or_else(|| Error::argument("Split", "labels", expected, format!("{label} in row {row}")))?.push(row);
+            part.ok_or_else(|| {
+                Error::argument("Split", "labels", expected, format!("{label} in row {row}"))
+            })?
+            .push(row);
         }
         let [train, validation, test] = parts;
         Split { train, validation, test }.checked()
@@ -92,5 +95,17 @@ impl Data {
             return Err(Error::argument("align", "split", expected, format!("row {row}")));
         }
         Ok(Data { left, right, split })
+    }
+
+    /// A hash of every feature and row number: what a checkpoint recognises its data by.
+    pub(super) fn fingerprint(&self) -> u64 {
+        // FNV-1a over 32-bit words.
+        let step = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x100_0000_01b3);
+        let features =
+            [&self.left, &self.right].into_iter().flat_map(|f| f.values.iter().map(|v| v.to_bits()));
+        let Split { train, validation, test } = &self.split;
+        let rows =
+            [train, validation, test].into_iter().flat_map(|part| part.iter().copied().chain([u32::MAX]));
+        features.chain(rows).fold(0xcbf2_9ce4_8422_2325, step)
     }
 }

@@ -55,7 +55,8 @@ impl Head {
         }
         let mut parameters = Parameters::default();
         let (weight, bias) = (self.weight.clone(), self.bias.clone());
-        let linear = Linear::from_weights(device, &mut parameters, "head", (self.inputs, self.dim), weight, bias)?;
+        let linear =
+            Linear::from_weights(device, &mut parameters, "head", (self.inputs, self.dim), weight, bias)?;
         let projection = Projection { kind: ProjectionKind::Linear(linear) };
         let mut values = Vec::with_capacity(features.rows * self.dim);
         for chunk in features.values.chunks(CHUNK * self.inputs) {
@@ -79,7 +80,11 @@ impl Head {
         ]
     }
 
-    fn from_arrays(side: &str, arrays: &BTreeMap<String, Array>, metadata: &BTreeMap<String, String>) -> Option<Head> {
+    fn from_arrays(
+        side: &str,
+        arrays: &BTreeMap<String, Array>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Option<Head> {
         let array = |name: &str| arrays.get(&format!("{side}.{name}"));
         let f32s = |name: &str| match &array(name)?.data {
             HostData::F32(values) => Some(values.clone()),
@@ -99,7 +104,8 @@ impl Head {
             bias: f32s("bias")?,
         };
         let Standardisation { mean, deviation } = &head.standardisation;
-        (head.bias.len() == dim && mean.len() == inputs && deviation.len() == inputs).then_some(head)
+        let fits = head.bias.len() == dim && mean.len() == inputs && deviation.len() == inputs;
+        (fits && inputs > 0 && dim > 0).then_some(head)
     }
 }
 
@@ -134,6 +140,8 @@ impl Heads {
                 epoch: metadata.get("epoch")?.parse().ok()?,
             })
         };
-        heads().ok_or_else(|| Error::file(path, "is not a file of trained heads (heads.safetensors of `crossmodal align`)"))
+        heads().ok_or_else(|| {
+            Error::file(path, "is not a file of trained heads (heads.safetensors of `crossmodal align`)")
+        })
     }
 }

@@ -19,6 +19,7 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+mod checkpoint;
 mod data;
 mod heads;
 mod retrieval;

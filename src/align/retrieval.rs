@@ -79,10 +79,16 @@ const CHUNK: usize = 1 << 20;
 pub fn ranks(queries: &Features, gallery: &Features) -> Result<Vec<u32>> {
     let (rows, cols) = (queries.rows, queries.cols);
     if rows == 0 || cols == 0 {
-        return Err(Error::argument("retrieval", "left", "at least one row and one column", format!("{rows} x {cols}")));
+        return Err(Error::argument(
+            "retrieval",
+            "left",
+            "at least one row and one column",
+            format!("{rows} x {cols}"),
+        ));
     }
     if (gallery.rows, gallery.cols) != (rows, cols) {
-        let (expected, got) = (format!("{rows} x {cols} as the other side"), format!("{} x {}", gallery.rows, gallery.cols));
+        let (expected, got) =
+            (format!("{rows} x {cols} as the other side"), format!("{} x {}", gallery.rows, gallery.cols));
         return Err(Error::argument("retrieval", "right", expected, got));
     }
     let (queries, gallery) = (unit_rows(queries), unit_rows(gallery));

@@ -36,6 +36,10 @@ impl Standardisation {
     /// `(x − mean) / (deviation + 1e-6)`, computed in f64 and rounded to f32.
     pub fn apply(&self, values: &[f32]) -> Vec<f32> {
         let columns = self.mean.iter().zip(&self.deviation).cycle();
-        values.iter().zip(columns).map(|(&v, (mean, deviation))| ((f64::from(v) - mean) / (deviation + EPS)) as f32).collect()
+        values
+            .iter()
+            .zip(columns)
+            .map(|(&v, (mean, deviation))| ((f64::from(v) - mean) / (deviation + EPS)) as f32)
+            .collect()
     }
 }

@@ -6,17 +6,14 @@ use super::retrieval::{Retrieval, retrieval};
 use super::standardise::Standardisation;
 use crate::autograd::Tape;
 use crate::device::Device;
-use crate::dtype::HostData;
 use crate::error::{Error, Result};
-use crate::io::{Array, Features};
+use crate::io::Features;
 use crate::nn::{Linear, ParameterId, Parameters, Projection, ProjectionKind, generator};
 use crate::ops::info_nce::INFO_NCE;
 use crate::ops::{Indices, InfoNceOptions, add, gather};
-use crate::optim::{AdamW, CosineSchedule, clamp_log_scale, load_checkpoint, save_checkpoint};
+use crate::optim::{AdamW, CosineSchedule, clamp_log_scale};
 use crate::tensor::Tensor;
 use rand::seq::SliceRandom;
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 /// What is trained, for how long, with which numbers.
@@ -40,7 +37,15 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Recipe { dim: 256, epochs: 40, batch_size: 256, learning_rate: 1e-3, weight_decay: 0.1, temperature: 0.07, seed: 0 }
+        Recipe {
+            dim: 256,
+            epochs: 40,
+            batch_size: 256,
+            learning_rate: 1e-3,
+            weight_decay: 0.1,
+            temperature: 0.07,
+            seed: 0,
+        }
     }
 }
 
@@ -75,27 +80,30 @@ pub struct HeadWeights {
 }
 
 /// One modality while training.
-struct Side {
-    standardisation: Standardisation,
+pub(super) struct Side {
+    pub(super) standardisation: Standardisation,
     /// All standardised rows: on the device where they fit, else on the host, from where each batch is uploaded.
-    rows: Tensor,
+    pub(super) rows: Tensor,
     linear: Linear,
 }
 
 /// Two heads in training.
 pub struct Trainer {
     device: Device,
-    recipe: Recipe,
-    left: Side,
-    right: Side,
+    pub(super) recipe: Recipe,
+    pub(super) left: Side,
+    pub(super) right: Side,
     train: Vec<u32>,
     validation: Vec<u32>,
-    parameters: Parameters,
+    pub(super) parameters: Parameters,
     log_scale: ParameterId,
-    optimiser: AdamW,
+    pub(super) optimiser: AdamW,
     schedule: CosineSchedule,
-    epochs_done: u32,
-    best: Option<(f64, Heads)>,
+    pub(super) epochs_done: u32,
+    /// Mean recall at 10 on the validation rows, and the heads that reached it.
+    pub(super) best: Option<(f64, Heads)>,
+    /// A hash of the features and the split.
+    pub(super) fingerprint: u64,
 }
 
 impl Side {
@@ -109,7 +117,11 @@ impl Side {
         initial: HeadWeights,
     ) -> Result<Side> {
         let standardisation = Standardisation::fit(features, split);
-        let host = Tensor::from_vec(&Device::Cpu, &[features.rows, features.cols], standardisation.apply(&features.values))?;
+        let host = Tensor::from_vec(
+            &Device::Cpu,
+            &[features.rows, features.cols],
+            standardisation.apply(&features.values),
+        )?;
         let rows = match host.to_device(device) {
             // A batch at a time goes through; all rows at once do not.
             Err(Error::Limit { .. } | Error::OutOfMemory { .. }) => host,
@@ -124,8 +136,10 @@ impl Side {
         gather(&self.rows, indices)?.to_device(device)
     }
 
-    fn head(&self, parameters: &Parameters, name: &str) -> Result<Head> {
-        let [inputs, dim] = parameters.get(self.linear.weight).value.shape()[..] else { unreachable!("a matrix") };
+    pub(super) fn head(&self, parameters: &Parameters, name: &str) -> Result<Head> {
+        let [inputs, dim] = parameters.get(self.linear.weight).value.shape()[..] else {
+            unreachable!("a matrix")
+        };
         Ok(Head {
             name: name.to_string(),
             inputs,
@@ -138,30 +152,33 @@ impl Side {
 }
 
 fn check(data: &Data, recipe: &Recipe) -> Result<()> {
-    let refuse = |argument, expected: String, got: String| Err(Error::argument("align", argument, expected, got));
+    let refuse =
+        |argument, expected: String, got: String| Err(Error::argument("align", argument, expected, got));
     let train = data.split.train.len();
     if recipe.batch_size < 2 {
         let expected = "at least 2: a row needs others to be told from".to_string();
         return refuse("batch size", expected, recipe.batch_size.to_string());
     }
     if recipe.batch_size > train {
-        return refuse("batch size", format!("at most the {train} training rows"), recipe.batch_size.to_string());
+        return refuse(
+            "batch size",
+            format!("at most the {train} training rows"),
+            recipe.batch_size.to_string(),
+        );
     }
     if recipe.dim == 0 || recipe.epochs == 0 {
         let got = format!("{} dimensions and {} epochs", recipe.dim, recipe.epochs);
         return refuse("dim and epochs", "at least 1 each".into(), got);
     }
-    for (argument, value, least) in [
-        ("learning rate", recipe.learning_rate, f64::MIN_POSITIVE),
-        ("weight decay", recipe.weight_decay, 0.),
-        ("temperature", recipe.temperature, 0.01),
+    for (argument, value, fits, expected) in [
+        ("learning rate", recipe.learning_rate, recipe.learning_rate > 0., "a finite number above 0"),
+        ("weight decay", recipe.weight_decay, recipe.weight_decay >= 0., "a finite number of at least 0"),
+        // The logit scale is kept in [1, 100].
+        ("temperature", recipe.temperature, (0.01..=1.).contains(&recipe.temperature), "0.01 to 1"),
     ] {
-        if !value.is_finite() || value < least {
-            return refuse(argument, format!("a finite number of at least {least}"), value.to_string());
+        if !value.is_finite() || !fits {
+            return refuse(argument, expected.to_string(), value.to_string());
         }
-    }
-    if recipe.temperature > 1. {
-        return refuse("temperature", "at most 1".into(), recipe.temperature.to_string());
     }
     let longest = data.split.train.len() / recipe.batch_size;
     if u32::try_from(longest).ok().and_then(|steps| steps.checked_mul(recipe.epochs)).is_none() {
@@ -220,6 +237,7 @@ impl Trainer {
             schedule,
             epochs_done: 0,
             best: None,
+            fingerprint: data.fingerprint(),
         })
     }
 
@@ -245,7 +263,8 @@ impl Trainer {
         for side in [&self.left, &self.right] {
             let indices = Indices::new(side.rows.device(), batch)?;
             let x = tape.constant(&side.pick(&self.device, &indices)?);
-            embeddings.push(Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?);
+            embeddings
+                .push(Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?);
         }
         let inputs = [&embeddings[0], &embeddings[1], bound.get(self.log_scale)];
         let loss = tape.apply(&INFO_NCE, InfoNceOptions::default(), &inputs)?;
@@ -269,7 +288,12 @@ impl Trainer {
     /// Errors: all epochs are done; the loss is not finite; the operations' errors.
     pub fn epoch(&mut self) -> Result<EpochReport> {
         if self.is_done() {
-            return Err(Error::argument("align", "epochs", format!("at most {}", self.recipe.epochs), "one more"));
+            return Err(Error::argument(
+                "align",
+                "epochs",
+                format!("at most {}", self.recipe.epochs),
+                "one more",
+            ));
         }
         let (start, epoch) = (Instant::now(), self.epochs_done + 1);
         let order = self.order(epoch);
@@ -329,71 +353,5 @@ impl Trainer {
     pub fn best(&self) -> Result<Heads> {
         let best = self.best.as_ref().map(|(_, heads)| heads.clone());
         best.ok_or_else(|| Error::argument("align", "epochs", "at least one done", 0))
-    }
-
-    /// What must agree for a checkpoint to continue: the recipe and the shapes of the data.
-    fn identity(&self) -> String {
-        let (left, right) = (self.left.rows.shape(), self.right.rows.shape());
-        let sum = |side: &Side| side.standardisation.mean.iter().chain(&side.standardisation.deviation).sum::<f64>();
-        let print = (sum(&self.left).to_bits(), sum(&self.right).to_bits());
-        format!("{:?} left {left:?} right {right:?} train {} statistics {print:x?}", self.recipe, self.train.len())
-    }
-
-    /// Writes everything that [`Trainer::resume`] needs to continue with the same bits.
-    pub fn save_checkpoint(&self, path: &Path) -> Result<()> {
-        let mut extra = BTreeMap::new();
-        let mut metadata = BTreeMap::from([
-            ("identity".to_string(), self.identity()),
-            ("epochs_done".to_string(), self.epochs_done.to_string()),
-        ]);
-        if let Some((score, heads)) = &self.best {
-            metadata.insert("best_epoch".into(), heads.epoch.to_string());
-            let array = |shape: &[usize], values: &[f32]| Array { shape: shape.to_vec(), data: HostData::F32(values.to_vec()) };
-            for (side, head) in [("left", &heads.left), ("right", &heads.right)] {
-                extra.insert(format!("best.{side}.weight"), array(&[head.inputs, head.dim], &head.weight));
-                extra.insert(format!("best.{side}.bias"), array(&[head.dim], &head.bias));
-            }
-            let numbers = Array { shape: vec![2], data: HostData::F64(vec![*score, heads.log_scale]) };
-            extra.insert("best.score_and_log_scale".into(), numbers);
-        }
-        save_checkpoint(path, &self.parameters, &self.optimiser, extra, metadata)
-    }
-
-    /// Continues from a checkpoint of the same recipe and data.
-    ///
-    /// Errors: the file's; it is of another recipe or of other data; those of [`Trainer::new`].
-    pub fn resume(device: &Device, data: &Data, recipe: &Recipe, path: &Path) -> Result<Trainer> {
-        let mut trainer = Self::new(device, data, recipe)?;
-        let (extra, metadata) = load_checkpoint(path, &mut trainer.parameters, &mut trainer.optimiser)?;
-        let of = |key: &str| metadata.get(key).map(String::as_str);
-        if of("identity") != Some(&trainer.identity()) {
-            let found = of("identity").unwrap_or("nothing that says so");
-            let message = format!("is of another run: expected {}, found {found}", trainer.identity());
-            return Err(Error::file(path, message));
-        }
-        let corrupt = || Error::file(path, "is not a checkpoint of an alignment");
-        trainer.epochs_done = of("epochs_done").and_then(|n| n.parse().ok()).ok_or_else(corrupt)?;
-        if let Some(epoch) = of("best_epoch") {
-            let epoch = epoch.parse().map_err(|_| corrupt())?;
-            trainer.best = Some(trainer.best_from(&extra, epoch).ok_or_else(corrupt)?);
-        }
-        Ok(trainer)
-    }
-
-    fn best_from(&self, extra: &BTreeMap<String, Array>, epoch: u32) -> Option<(f64, Heads)> {
-        let f32s = |name: String| match &extra.get(&name)?.data {
-            HostData::F32(values) => Some(values.clone()),
-            _ => None,
-        };
-        let HostData::F64(numbers) = &extra.get("best.score_and_log_scale")?.data else { return None };
-        let head = |side: &str, own: &Side| {
-            Some(Head {
-                weight: f32s(format!("best.{side}.weight"))?,
-                bias: f32s(format!("best.{side}.bias"))?,
-                ..own.head(&self.parameters, side).ok()?
-            })
-        };
-        let (left, right) = (head("left", &self.left)?, head("right", &self.right)?);
-        Some((*numbers.first()?, Heads { left, right, log_scale: *numbers.get(1)?, epoch }))
     }
 }

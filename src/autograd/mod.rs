@@ -124,7 +124,12 @@ impl Tape {
     /// Runs an operation and records it, for operations with one result.
     ///
     /// Errors: the operation's; an input that belongs to another tape.
-    pub fn apply<O: Send + Sync + 'static>(&self, rule: &'static Rule<O>, options: O, inputs: &[&Var]) -> Result<Var> {
+    pub fn apply<O: Send + Sync + 'static>(
+        &self,
+        rule: &'static Rule<O>,
+        options: O,
+        inputs: &[&Var],
+    ) -> Result<Var> {
         Ok(self.apply_all(rule, options, inputs)?.remove(0))
     }
 
@@ -136,11 +141,17 @@ impl Tape {
         inputs: &[&Var],
     ) -> Result<Vec<Var>> {
         if inputs.iter().any(|input| input.place.is_some_and(|(tape, _)| tape != self.id)) {
-            return Err(Error::argument(rule.name, "inputs", "variables of this tape", "one of another tape"));
+            return Err(Error::argument(
+                rule.name,
+                "inputs",
+                "variables of this tape",
+                "one of another tape",
+            ));
         }
         let tensors: Vec<_> = inputs.iter().map(|input| &input.value).collect();
         let made = (rule.forward)(&options, &tensors)?;
-        let input_variables: Vec<_> = inputs.iter().map(|input| input.place.map(|(_, variable)| variable)).collect();
+        let input_variables: Vec<_> =
+            inputs.iter().map(|input| input.place.map(|(_, variable)| variable)).collect();
         if input_variables.iter().all(Option::is_none) {
             return Ok(made.outputs.into_iter().map(|value| Var { value, place: None }).collect());
         }
@@ -176,10 +187,16 @@ impl Tape {
     /// As [`Tape::backward`], from a gradient of a result of any shape.
     pub fn backward_from(&self, result: &Var, gradient: &Tensor) -> Result<Gradients> {
         let Some((_, variable)) = result.place.filter(|(tape, _)| *tape == self.id) else {
-            return Err(Error::argument("backward", "result", "a value that depends on a leaf of this tape", "a constant"));
+            return Err(Error::argument(
+                "backward",
+                "result",
+                "a value that depends on a leaf of this tape",
+                "a constant",
+            ));
         };
         if gradient.shape() != result.value.shape() {
-            let (expected, got) = (format!("shape {:?}", result.value.shape()), format!("{:?}", gradient.shape()));
+            let (expected, got) =
+                (format!("shape {:?}", result.value.shape()), format!("{:?}", gradient.shape()));
             return Err(Error::argument("backward", "gradient", expected, got));
         }
         let record = self.record();

@@ -17,16 +17,27 @@ pub(super) fn unary() -> Vec<Case> {
     let saturating = (Tolerance::exponential(18.), Tolerance::exponential(18.));
     // The argument of the tail's exponential is v²/2 ≤ 18; erfc's fit adds 5.6e-8. The derivative has a zero of its own, where
     // two terms of size 0.2 cancel.
-    let gelu =
-        (Tolerance::exponential(18.), Tolerance::exponential(18.).and(Tolerance::cancelling(8., 0.5)));
+    let gelu = (Tolerance::exponential(18.), Tolerance::exponential(18.).and(Tolerance::cancelling(8., 0.5)));
     let x = |range: f64| Input::uniform("unary", &[3, 127], range);
     let positive = || x(8.).map(|_, v| v.abs() + 1e-3);
     // WGSL bounds the logarithm by 2⁻²¹ where it is small.
     let log = (Tolerance::ulps(4.).and(Tolerance { abs: 4.8e-7, ..Tolerance::exact() }), Tolerance::ulps(4.));
     let mut cases = vec![
-        of_rule("scale", &UNARY, Unary::Scale(-0.75), vec![x(8.)], (Tolerance::ulps(1.), Tolerance::ulps(1.))),
+        of_rule(
+            "scale",
+            &UNARY,
+            Unary::Scale(-0.75),
+            vec![x(8.)],
+            (Tolerance::ulps(1.), Tolerance::ulps(1.)),
+        ),
         of_rule("scale, integers", &UNARY, Unary::Scale(-3.), vec![Input::integers("scale", &[257])], exact),
-        of_rule("exp", &UNARY, Unary::Exp, vec![x(8.)], (Tolerance::exponential(8.), Tolerance::exponential(8.))),
+        of_rule(
+            "exp",
+            &UNARY,
+            Unary::Exp,
+            vec![x(8.)],
+            (Tolerance::exponential(8.), Tolerance::exponential(8.)),
+        ),
         of_rule("log", &UNARY, Unary::Log, vec![positive()], log),
         of_rule("tanh", &UNARY, Unary::Tanh, vec![x(9.)], saturating),
         of_rule("tanh, near 0", &UNARY, Unary::Tanh, vec![x(0.4)], saturating),
@@ -64,7 +75,8 @@ pub(super) fn binary() -> Vec<Case> {
         }
         let inputs = vec![Input::uniform("a", &[9, 64], 2.), Input::uniform("b", &[64], 2.)];
         // The gradient of b sums nine rows.
-        let tolerance = (Tolerance::ulps(1.), Tolerance::ulps(1.).and(Tolerance::accumulate(9, 2.)).storing(2.));
+        let tolerance =
+            (Tolerance::ulps(1.), Tolerance::ulps(1.).and(Tolerance::accumulate(9, 2.)).storing(2.));
         cases.push(of_rule(format!("{name} [9, 64] [64]"), &BINARY, kind, inputs, tolerance));
     }
     cases
@@ -74,10 +86,18 @@ pub(super) fn cast() -> Vec<Case> {
     let exact = (Tolerance::exact(), Tolerance::exact());
     let small = |count| Input::integers("cast", &[count]);
     let mut cases: Vec<_> = [0, 1, 257]
-        .map(|count| of_rule(format!("to f32, {count} elements"), &CAST, DType::F32, vec![small(count)], exact))
+        .map(|count| {
+            of_rule(format!("to f32, {count} elements"), &CAST, DType::F32, vec![small(count)], exact)
+        })
         .into();
     // To f16 only where the device has it: the case names the type itself.
-    cases.push(super::of_rule_with("between f32 and f16", &CAST, |run| Ok(run.other_float()), vec![small(257)], exact));
+    cases.push(super::of_rule_with(
+        "between f32 and f16",
+        &CAST,
+        |run| Ok(run.other_float()),
+        vec![small(257)],
+        exact,
+    ));
     cases
 }
 
@@ -93,7 +113,10 @@ pub(super) fn unary_bench(scale: Scale) -> Vec<Case> {
 pub(super) fn binary_bench(scale: Scale) -> Vec<Case> {
     let n = scale.pick(512, 4096);
     let inputs = vec![Input::uniform("a", &[n, n], 1.), Input::uniform("b", &[n], 1.)];
-    vec![of_rule("mul by a row", &BINARY, Binary::Mul, inputs, (Tolerance::ulps(1.), Tolerance::ulps(1.))).flops(4. * (n * n) as f64)]
+    vec![
+        of_rule("mul by a row", &BINARY, Binary::Mul, inputs, (Tolerance::ulps(1.), Tolerance::ulps(1.)))
+            .flops(4. * (n * n) as f64),
+    ]
 }
 
 pub(super) fn cast_bench(scale: Scale) -> Vec<Case> {

@@ -25,7 +25,13 @@ pub(super) fn concat() -> Vec<Case> {
         let parts = shapes.iter().enumerate().map(|(i, shape)| x(i, shape)).collect();
         cases.push(of_rule(format!("concat {shapes:?} along {axis}"), &CONCAT, axis, parts, EXACT));
         let options = (axis, sizes);
-        cases.push(of_rule(format!("split {whole:?} along {axis}"), &SPLIT, options, vec![x(9, &whole)], EXACT));
+        cases.push(of_rule(
+            format!("split {whole:?} along {axis}"),
+            &SPLIT,
+            options,
+            vec![x(9, &whole)],
+            EXACT,
+        ));
     }
     cases
 }
@@ -77,7 +83,13 @@ pub(super) fn gather_bench(scale: Scale) -> Vec<Case> {
     let rows = scale.pick(2048, 65536);
     let input = Input::uniform("gather", &[rows, 256], 1.);
     let indices: Vec<_> = (0..rows as u32).map(|i| (i * 7919) % rows as u32).collect();
-    vec![of_rule_with("rows of 256", &GATHER, move |run| Indices::new(&run.device, &indices), vec![input], EXACT)]
+    vec![of_rule_with(
+        "rows of 256",
+        &GATHER,
+        move |run| Indices::new(&run.device, &indices),
+        vec![input],
+        EXACT,
+    )]
 }
 
 pub(super) fn transpose_bench(scale: Scale) -> Vec<Case> {

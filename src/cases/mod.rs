@@ -24,7 +24,7 @@ mod verify;
 pub use bench::{Measurement, Scale, measure};
 pub use input::{Input, Run};
 pub use tolerance::Tolerance;
-pub use verify::{Verdict, verify_row};
+pub use verify::{Verdict, verify_case, verify_row};
 
 use crate::error::Result;
 use crate::gpu::Kernel;
@@ -47,7 +47,12 @@ pub struct Row {
 /// Every operation.
 pub const TABLE: &[Row] = &[
     Row { op: "adamw", kernels: ops::adamw::KERNELS, cases: optimiser::adamw, bench: optimiser::adamw_bench },
-    Row { op: "binary", kernels: ops::binary::KERNELS, cases: elementwise::binary, bench: elementwise::binary_bench },
+    Row {
+        op: "binary",
+        kernels: ops::binary::KERNELS,
+        cases: elementwise::binary,
+        bench: elementwise::binary_bench,
+    },
     Row { op: "cast", kernels: ops::cast::KERNELS, cases: elementwise::cast, bench: elementwise::cast_bench },
     Row {
         op: "clip_global_norm",
@@ -63,7 +68,12 @@ pub const TABLE: &[Row] = &[
         bench: products::cosine_similarity_bench,
     },
     Row { op: "gather", kernels: ops::gather::KERNELS, cases: layout::gather, bench: layout::gather_bench },
-    Row { op: "info_nce", kernels: ops::info_nce::KERNELS, cases: products::info_nce, bench: products::info_nce_bench },
+    Row {
+        op: "info_nce",
+        kernels: ops::info_nce::KERNELS,
+        cases: products::info_nce,
+        bench: products::info_nce_bench,
+    },
     Row {
         op: "l2_normalize",
         kernels: ops::l2_normalize::KERNELS,
@@ -82,11 +92,31 @@ pub const TABLE: &[Row] = &[
         cases: rowwise::log_sum_exp,
         bench: rowwise::log_sum_exp_bench,
     },
-    Row { op: "matmul", kernels: ops::matmul::KERNELS, cases: products::matmul, bench: products::matmul_bench },
+    Row {
+        op: "matmul",
+        kernels: ops::matmul::KERNELS,
+        cases: products::matmul,
+        bench: products::matmul_bench,
+    },
     Row { op: "reduce", kernels: ops::reduce::KERNELS, cases: rowwise::reduce, bench: rowwise::reduce_bench },
-    Row { op: "softmax", kernels: ops::softmax::KERNELS, cases: rowwise::softmax, bench: rowwise::softmax_bench },
-    Row { op: "transpose", kernels: ops::transpose::KERNELS, cases: layout::transpose, bench: layout::transpose_bench },
-    Row { op: "unary", kernels: ops::unary::KERNELS, cases: elementwise::unary, bench: elementwise::unary_bench },
+    Row {
+        op: "softmax",
+        kernels: ops::softmax::KERNELS,
+        cases: rowwise::softmax,
+        bench: rowwise::softmax_bench,
+    },
+    Row {
+        op: "transpose",
+        kernels: ops::transpose::KERNELS,
+        cases: layout::transpose,
+        bench: layout::transpose_bench,
+    },
+    Row {
+        op: "unary",
+        kernels: ops::unary::KERNELS,
+        cases: elementwise::unary,
+        bench: elementwise::unary_bench,
+    },
 ];
 
 /// Results by name: `out`, `out 1`, … and the gradients `d0`, `d1`, … of the inputs.
@@ -142,12 +172,12 @@ fn of_rule_with<O: 'static>(
     let run = move |run: &Run, inputs: &[Tensor]| {
         let options = options(run)?;
         let made = (rule.forward)(&options, &inputs.iter().collect::<Vec<_>>())?;
-        let upstream =
-            |(i, out): (usize, &Tensor)| run.tensor_as(&upstream(i, out.shape(), whole), out.dtype()).map(Some);
+        let upstream = |(i, out): (usize, &Tensor)| {
+            run.tensor_as(&upstream(i, out.shape(), whole), out.dtype()).map(Some)
+        };
         let grads = made.outputs.iter().enumerate().map(upstream).collect::<Result<Vec<_>>>()?;
         let needs = vec![true; inputs.len()];
-        let saved =
-            Saved { inputs, outputs: &made.outputs, kept: &made.kept, grads: &grads, needs: &needs };
+        let saved = Saved { inputs, outputs: &made.outputs, kept: &made.kept, grads: &grads, needs: &needs };
         let gradients = (rule.backward)(&options, &saved)?;
         let name = |i: usize| if i == 0 { "out".to_string() } else { format!("out {i}") };
         let outputs = made.outputs.into_iter().enumerate().map(|(i, out)| (name(i), out));

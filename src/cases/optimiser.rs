@@ -25,13 +25,19 @@ fn adamw_case(name: &str, count: usize, options: AdamwStep, grad: Input) -> Case
 pub(super) fn adamw() -> Vec<Case> {
     let options = AdamwStep { weight_decay: 0.1, step: 7, ..AdamwStep::default() };
     let grad = |count| Input::uniform("grad", &[count], 1.);
-    let mut cases: Vec<_> =
-        [0, 1, 255, 257, 1000].map(|count| adamw_case(&format!("{count} weights"), count, options, grad(count))).into();
+    let mut cases: Vec<_> = [0, 1, 255, 257, 1000]
+        .map(|count| adamw_case(&format!("{count} weights"), count, options, grad(count)))
+        .into();
     cases.push(adamw_case("the first step", 65, AdamwStep { step: 1, ..options }, grad(65)));
     cases.push(adamw_case("step 100000", 65, AdamwStep { step: 100_000, ..options }, grad(65)));
     cases.push(adamw_case("a large eps", 65, AdamwStep { eps: 0.5, ..options }, grad(65)));
     cases.push(adamw_case("no gradient", 65, options, Input::of(&[65], &[0.; 65])));
-    cases.push(adamw_case("no decay", 65, AdamwStep { weight_decay: 0., learning_rate: 0.1, ..options }, grad(65)));
+    cases.push(adamw_case(
+        "no decay",
+        65,
+        AdamwStep { weight_decay: 0., learning_rate: 0.1, ..options },
+        grad(65),
+    ));
     cases
 }
 

@@ -24,7 +24,8 @@ pub(super) fn matmul() -> Vec<Case> {
         let case = integers(format!("{m}x{k}x{n}, integers"), &[m, k], &[k, n], plain);
         cases.push(if m.max(n).max(k) > 64 { case.f32_only() } else { case });
     }
-    for (name, transpose_a, transpose_b) in [("AᵀB", true, false), ("ABᵀ", false, true), ("AᵀBᵀ", true, true)] {
+    for (name, transpose_a, transpose_b) in [("AᵀB", true, false), ("ABᵀ", false, true), ("AᵀBᵀ", true, true)]
+    {
         let options = MatmulOptions { transpose_a, transpose_b, ..plain };
         let a = if transpose_a { [9, 33] } else { [33, 9] };
         let b = if transpose_b { [65, 9] } else { [9, 65] };
@@ -66,7 +67,9 @@ fn epilogues() -> Vec<Case> {
     ];
     // An activation adds its own roundings to values of at most 4; a kink of relu may fall to either side of a rounding.
     let after = product.and(Tolerance::cancelling(8., 2.));
-    for (name, kind, f16) in [("relu", Unary::Relu, false), ("gelu", Unary::Gelu, true), ("tanh", Unary::Tanh, true)] {
+    for (name, kind, f16) in
+        [("relu", Unary::Relu, false), ("gelu", Unary::Gelu, true), ("tanh", Unary::Tanh, true)]
+    {
         // For the backward the tape keeps what goes into the activation.
         let tolerance = (after.storing(1.), backward.storing(4.));
         let on_tape = of_rule(format!("{name} on the tape"), &MATMUL, with(kind), inputs(), tolerance);
@@ -90,7 +93,13 @@ pub(super) fn cosine_similarity() -> Vec<Case> {
             // A sum of d products of rows of length one; gradients sum up to 65 of them over norms of at least 1.
             let forward = Tolerance::accumulate(d, 1. / (d as f64).sqrt()).and(Tolerance::cancelling(8., 1.));
             let backward = Tolerance::accumulate(d.max(n).max(m) + 16, 1.);
-            cases.push(of_rule(format!("{name} {n} {m} {d}"), &COSINE_SIMILARITY, pairing, inputs, (forward, backward)));
+            cases.push(of_rule(
+                format!("{name} {n} {m} {d}"),
+                &COSINE_SIMILARITY,
+                pairing,
+                inputs,
+                (forward, backward),
+            ));
         }
         let zero = Input::of(&[2, 2], &[0., 0., 3., 4.]);
         let both = vec![zero, Input::of(&[2, 2], &[1., 2., 3., 4.])];
@@ -114,7 +123,7 @@ fn info_nce_tolerance(n: usize, m: usize, d: usize, scale: f64) -> (Tolerance, T
     let forward = Tolerance { abs: 2. * logit + probability, rel: 4e-7, magnitude: 0. };
     // Each row of G sums to at most 2/n in absolute value; ∂t sums over all rows, each logit at most the scale.
     let per_row = scale * probability * 2. / n as f64;
-    let backward = Tolerance { abs: per_row.max(scale * probability) , rel: 4e-7, magnitude: 0. };
+    let backward = Tolerance { abs: per_row.max(scale * probability), rel: 4e-7, magnitude: 0. };
     (forward, backward)
 }
 
@@ -138,13 +147,21 @@ pub(super) fn info_nce() -> Vec<Case> {
         let options = InfoNceOptions { scratch_bytes, ..symmetric };
         cases.push(info_nce_case(format!("65 in blocks of {scratch_bytes} bytes"), (65, 65, 9), t, options));
         let options = InfoNceOptions { scratch_bytes, ..one_way };
-        cases.push(info_nce_case(format!("one-way 31 65 in blocks of {scratch_bytes} bytes"), (31, 65, 9), t, options));
+        cases.push(info_nce_case(
+            format!("one-way 31 65 in blocks of {scratch_bytes} bytes"),
+            (31, 65, 9),
+            t,
+            options,
+        ));
     }
     cases.push(info_nce_case("a scale of 100".into(), (33, 33, 16), 100f64.ln(), symmetric));
     cases.push(info_nce_case("a temperature of 1e-4".into(), (33, 33, 16), 1e4f64.ln(), symmetric));
     let same = || Input::of(&[65, 3], &[1., 0., 0.].repeat(65));
     let inputs = vec![same(), same(), Input::of(&[], &[0.])];
-    cases.push(of_rule("all rows the same", &INFO_NCE, symmetric, inputs, info_nce_tolerance(65, 65, 3, 1.)).f32_only());
+    cases.push(
+        of_rule("all rows the same", &INFO_NCE, symmetric, inputs, info_nce_tolerance(65, 65, 3, 1.))
+            .f32_only(),
+    );
     let inputs = vec![Input::unit_rows("x", 33, 16), Input::unit_rows("y", 33, 16), Input::of(&[], &[2.])];
     let (forward, backward) = info_nce_tolerance(33, 33, 16, 2f64.exp());
     // In f16 the loss and its gradients are rounded once, from f32.
@@ -169,7 +186,10 @@ pub(super) fn matmul_bench(scale: Scale) -> Vec<Case> {
 pub(super) fn cosine_similarity_bench(scale: Scale) -> Vec<Case> {
     let (n, d) = (scale.pick(256, 4096), scale.pick(128, 512));
     let inputs = vec![Input::uniform("x", &[n, d], 1.), Input::uniform("y", &[n, d], 1.)];
-    vec![of_rule("all pairs", &COSINE_SIMILARITY, Pairing::AllPairs, inputs, EXACT).flops(6. * (n * n * d) as f64)]
+    vec![
+        of_rule("all pairs", &COSINE_SIMILARITY, Pairing::AllPairs, inputs, EXACT)
+            .flops(6. * (n * n * d) as f64),
+    ]
 }
 
 pub(super) fn info_nce_bench(scale: Scale) -> Vec<Case> {

@@ -44,7 +44,8 @@ fn of_logits(rule: &'static Rule<()>, tolerance: fn(usize, f64) -> (Tolerance, T
 
 pub(super) fn softmax() -> Vec<Case> {
     of_logits(&SOFTMAX, |cols, range| {
-        let forward = Tolerance::exponential(DEEPEST.min(2. * range)).and(Tolerance::ulps(cols.isqrt() as f64));
+        let forward =
+            Tolerance::exponential(DEEPEST.min(2. * range)).and(Tolerance::ulps(cols.isqrt() as f64));
         // y (g − ⟨y, g⟩) with |g| ≤ 1: the difference cancels.
         (forward.storing(0.), Tolerance { abs: 2. * forward.rel, ..forward }.storing(1.))
     })
@@ -54,10 +55,12 @@ pub(super) fn log_softmax() -> Vec<Case> {
     of_logits(&LOG_SOFTMAX, |cols, range| {
         // x − max is at most 2 range; the logarithm of the sum is off by its relative error.
         let sum = Tolerance::exponential(8.).and(Tolerance::ulps(cols.isqrt() as f64));
-        let forward = Tolerance { abs: sum.rel, rel: 0., magnitude: 0. }.and(Tolerance::cancelling(2., 2. * range));
+        let forward =
+            Tolerance { abs: sum.rel, rel: 0., magnitude: 0. }.and(Tolerance::cancelling(2., 2. * range));
         // g − exp(y) Σg: the sum of cols gradients times a probability that carries y's own error.
         let of_sum = forward.abs * (cols as f64).sqrt() * 3.;
-        let backward = Tolerance { abs: of_sum, rel: 2e-7, magnitude: 0. }.and(Tolerance::accumulate(cols, 1.));
+        let backward =
+            Tolerance { abs: of_sum, rel: 2e-7, magnitude: 0. }.and(Tolerance::accumulate(cols, 1.));
         (forward, backward.storing((cols as f64).sqrt() * 2. * (1. + range)))
     })
 }
@@ -65,7 +68,8 @@ pub(super) fn log_softmax() -> Vec<Case> {
 pub(super) fn log_sum_exp() -> Vec<Case> {
     of_logits(&LOG_SUM_EXP, |cols, range| {
         let sum = Tolerance::exponential(8.).and(Tolerance::ulps(cols.isqrt() as f64));
-        let forward = Tolerance { abs: sum.rel, rel: 0., magnitude: 0. }.and(Tolerance::cancelling(1., range + 8.));
+        let forward =
+            Tolerance { abs: sum.rel, rel: 0., magnitude: 0. }.and(Tolerance::cancelling(1., range + 8.));
         (forward, Tolerance::exponential(DEEPEST.min(2. * range)).and(Tolerance::ulps(cols.isqrt() as f64)))
     })
 }
@@ -82,13 +86,22 @@ pub(super) fn l2_normalize() -> Vec<Case> {
     };
     let mut cases: Vec<_> = COLUMNS
         .iter()
-        .map(|&cols| case(format!("[3, {cols}]"), Input::uniform("rows", &[3, cols], 4.).map(|_, v| v + v.signum())))
+        .map(|&cols| {
+            case(format!("[3, {cols}]"), Input::uniform("rows", &[3, cols], 4.).map(|_, v| v + v.signum()))
+        })
         .collect();
     cases.extend([
         case("[0, 5]".into(), Input::uniform("rows", &[0, 5], 4.)),
         case("[3, 0]".into(), Input::uniform("rows", &[3, 0], 4.)),
-        case("[70000, 2]".into(), Input::uniform("rows", &[70_000, 2], 4.).map(|_, v| v + v.signum())).f32_only(),
-        of_rule("a zero row", &L2_NORMALIZE, (), vec![Input::of(&[2, 3], &[0., 0., 0., 3., 0., 4.])], tolerance(3)),
+        case("[70000, 2]".into(), Input::uniform("rows", &[70_000, 2], 4.).map(|_, v| v + v.signum()))
+            .f32_only(),
+        of_rule(
+            "a zero row",
+            &L2_NORMALIZE,
+            (),
+            vec![Input::of(&[2, 3], &[0., 0., 0., 3., 0., 4.])],
+            tolerance(3),
+        ),
         // Gradients of such rows are as large as the rows are small.
         of_rule(
             "entries of 1e-20",
@@ -127,8 +140,15 @@ pub(super) fn reduce() -> Vec<Case> {
             let options = ReduceOptions { kind, axis, keep_axis: axis == 1 };
             let input = Input::integers("reduce", &shape);
             // Sums of whole numbers are exact; their mean is one division, its gradient another.
-            let tolerance = if kind == Reduce::Mean { (Tolerance::ulps(2.), Tolerance::ulps(2.)) } else { EXACT };
-            cases.push(of_rule(format!("{name} of {shape:?} over {axis}"), &REDUCE, options, vec![input], tolerance));
+            let tolerance =
+                if kind == Reduce::Mean { (Tolerance::ulps(2.), Tolerance::ulps(2.)) } else { EXACT };
+            cases.push(of_rule(
+                format!("{name} of {shape:?} over {axis}"),
+                &REDUCE,
+                options,
+                vec![input],
+                tolerance,
+            ));
         }
         let options = ReduceOptions { kind, axis: 1, keep_axis: false };
         let input = Input::uniform("reduce", &[4, 1000], 1.);
@@ -136,7 +156,9 @@ pub(super) fn reduce() -> Vec<Case> {
         cases.push(of_rule(format!("{name} of 1000"), &REDUCE, options, vec![input], tolerance));
         let rows = Input::integers("rows", &[70_000, 2]);
         let tolerance = if kind == Reduce::Mean { (Tolerance::ulps(2.), Tolerance::ulps(2.)) } else { EXACT };
-        cases.push(of_rule(format!("{name} of 70000 rows"), &REDUCE, options, vec![rows], tolerance).f32_only());
+        cases.push(
+            of_rule(format!("{name} of 70000 rows"), &REDUCE, options, vec![rows], tolerance).f32_only(),
+        );
     }
     let empty = ReduceOptions { kind: Reduce::Sum, axis: 1, keep_axis: false };
     cases.push(of_rule("sum of nothing", &REDUCE, empty, vec![Input::integers("none", &[3, 0])], EXACT));

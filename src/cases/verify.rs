@@ -34,24 +34,32 @@ pub fn verify_row(device: &Device, row: &Row, each: &mut dyn FnMut(&Verdict)) ->
     let mut verdicts = vec![];
     for case in (row.cases)() {
         for dtype in [DType::F32, DType::F16] {
-            if !device.supports(dtype) || (dtype == DType::F16 && !case.f16) {
-                continue;
-            }
-            let (ratio, detail) = match compare(device, &case, dtype) {
-                Ok(worst) => worst,
-                Err(e) => (f64::INFINITY, e.to_string()),
-            };
-            let verdict = Verdict { op: row.op, case: case.name.clone(), dtype, ratio, detail };
+            let Some(verdict) = verify_case(device, row.op, &case, dtype) else { continue };
             each(&verdict);
             verdicts.push(verdict);
         }
     }
     if verdicts.is_empty() {
         let detail = "the operation has no case".to_string();
-        verdicts.push(Verdict { op: row.op, case: String::new(), dtype: DType::F32, ratio: f64::INFINITY, detail });
+        verdicts.push(Verdict {
+            op: row.op,
+            case: String::new(),
+            dtype: DType::F32,
+            ratio: f64::INFINITY,
+            detail,
+        });
         verdicts.iter().for_each(each);
     }
     verdicts
+}
+
+/// Runs one case of an operation in one type; nothing where the device or the case lacks it.
+pub fn verify_case(device: &Device, op: &'static str, case: &Case, dtype: DType) -> Option<Verdict> {
+    if !device.supports(dtype) || (dtype == DType::F16 && !case.f16) {
+        return None;
+    }
+    let (ratio, detail) = compare(device, case, dtype).unwrap_or_else(|e| (f64::INFINITY, e.to_string()));
+    Some(Verdict { op, case: case.name.clone(), dtype, ratio, detail })
 }
 
 /// The worst ratio and where it is.
@@ -64,14 +72,18 @@ fn compare(device: &Device, case: &Case, dtype: DType) -> Result<(f64, String)> 
     }
     for ((name, got), (_, want)) in got.iter().zip(&want) {
         if got.shape() != want.shape() {
-            return Ok((f64::INFINITY, format!("{name}: shape {:?} instead of {:?}", got.shape(), want.shape())));
+            return Ok((
+                f64::INFINITY,
+                format!("{name}: shape {:?} instead of {:?}", got.shape(), want.shape()),
+            ));
         }
         #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
         if !got.guard_is_intact()? {
             return Ok((f64::INFINITY, format!("{name}: something was written behind its last element")));
         }
         let tolerance = if name.starts_with('d') { case.backward } else { case.forward };
-        let found = worst_element(name, &got.to_f64_vec()?, &want.to_f64_vec()?, tolerance.stored_as(got.dtype()));
+        let found =
+            worst_element(name, &got.to_f64_vec()?, &want.to_f64_vec()?, tolerance.stored_as(got.dtype()));
         if found.0 > worst.0 {
             worst = found;
         }

@@ -6,7 +6,13 @@ use rayon::prelude::*;
 /// Elements that one task updates.
 const CHUNK: usize = 1 << 14;
 
-pub(crate) fn adamw(step: &AdamwStep, weight: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32]) {
+pub(crate) fn adamw(
+    step: &AdamwStep,
+    weight: &mut [f32],
+    grad: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+) {
     let chunks = weight.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK));
     let chunks = chunks.zip(first.par_chunks_mut(CHUNK)).zip(second.par_chunks_mut(CHUNK));
     chunks.for_each(|(((weight, grad), first), second)| {

@@ -39,7 +39,8 @@ pub(crate) fn product(
         return;
     }
     assert!(a.holds(m, k) && b.holds(k, n), "a matrix reaches past its slice");
-    let threads = if m * n * k < THREADED_FROM { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(0) };
+    let threads =
+        if m * n * k < THREADED_FROM { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(0) };
     // SAFETY: the assertions above bound every element that the strides reach; `out` is exclusively borrowed and row-major.
     #[allow(unsafe_code, reason = "gemm takes raw pointers")]
     unsafe {
@@ -68,7 +69,13 @@ pub(crate) fn product(
 }
 
 /// `scale A B + bias` for every matrix of the batch.
-pub(crate) fn matmul(a: &[f32], b: &[f32], bias: Option<&[f32]>, scale: f32, shape: &MatmulShape) -> Vec<f32> {
+pub(crate) fn matmul(
+    a: &[f32],
+    b: &[f32],
+    bias: Option<&[f32]>,
+    scale: f32,
+    shape: &MatmulShape,
+) -> Vec<f32> {
     let MatmulShape { m, n, k, a_strides, b_strides, .. } = *shape;
     let mut out = match bias {
         Some(bias) => bias.repeat(count(&shape.batch) * m),

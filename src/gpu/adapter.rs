@@ -97,15 +97,20 @@ pub fn choose(asked: &str, reports: &[AdapterReport]) -> Result<usize> {
             .join(", "),
     };
     if asked == "gpu" {
-        let software = "there is only a software driver, many times slower than the CPU path; name it to use it";
+        let software =
+            "there is only a software driver, many times slower than the CPU path; name it to use it";
         let none = if reports.is_empty() { "this machine has no GPU driver" } else { software };
         return best(reports).ok_or_else(|| refuse(none));
     }
     if let Ok(index) = asked.parse::<usize>() {
         return if index < reports.len() { Ok(index) } else { Err(refuse("no adapter has this number")) };
     }
+    if asked.is_empty() {
+        return Err(refuse("the name is empty"));
+    }
     let part = asked.to_lowercase();
-    let hit = |r: &AdapterReport| format!("{} {} {}", r.name, r.driver, r.backend).to_lowercase().contains(&part);
+    let hit =
+        |r: &AdapterReport| format!("{} {} {}", r.name, r.driver, r.backend).to_lowercase().contains(&part);
     reports.iter().position(hit).ok_or_else(|| refuse("no adapter's name, driver or backend contains this"))
 }
 
@@ -133,7 +138,11 @@ mod tests {
 
     #[test]
     fn auto_takes_the_strongest_and_never_a_software_driver() {
-        let all = [report(0, "llvmpipe", "software"), report(1, "Iris", "integrated gpu"), report(2, "RTX", "discrete gpu")];
+        let all = [
+            report(0, "llvmpipe", "software"),
+            report(1, "Iris", "integrated gpu"),
+            report(2, "RTX", "discrete gpu"),
+        ];
         assert_eq!(best(&all), Some(2));
         assert_eq!(best(&all[..1]), None);
         assert_eq!(choose("gpu", &all).unwrap(), 2);
@@ -147,6 +156,7 @@ mod tests {
         let text = choose("gpu", &all).unwrap_err().to_string();
         assert!(text.contains("software driver") && text.contains("llvmpipe"), "{text}");
         assert!(choose("3", &all).unwrap_err().to_string().contains("no adapter has this number"));
+        assert!(choose("", &all).unwrap_err().to_string().contains("the name is empty"));
         assert!(choose("radeon", &all).unwrap_err().to_string().contains("radeon"));
     }
 }

@@ -13,8 +13,8 @@ mod recorder;
 
 pub use adapter::{AdapterReport, adapters, best, choose};
 pub use kernel::{Access, Binding, Field, Kernel, Variant};
-pub use pool::MemoryUse;
 pub(crate) use pool::Buffer;
+pub use pool::MemoryUse;
 pub use profile::Timing;
 
 use crate::error::{Error, Result};
@@ -22,8 +22,11 @@ use kernel::Params;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-/// The bits that [`Gpu::poison`] fills fresh buffers with: NaN as f32 and as two f16.
-const POISON: u32 = 0x7fff_7fff;
+/// The bits that [`Gpu::poison`] fills a fresh buffer with: NaN as f32 and as two f16. Signalling, so that arithmetic changes
+/// it, and another one in every buffer, so that a copy does too: a guard band written with what was read from one shows.
+fn poison_word(id: u64) -> u32 {
+    0x7f80_7c00 | ((id % 63 + 1) << 16) as u32 | (id % 511 + 1) as u32
+}
 /// Bytes behind each tensor that poisoning also fills and [`Gpu::guard_is_intact`] checks.
 const GUARD: u64 = 256;
 
@@ -162,8 +165,9 @@ impl Gpu {
         if let Some(message) = self.0.lost.lock().expect("lost lock").clone() {
             return Err(self.driver_error(what, format!("the device is lost: {message}")));
         }
-        let scopes = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal]
-            .map(|filter| self.0.device.push_error_scope(filter));
+        let scopes =
+            [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal]
+                .map(|filter| self.0.device.push_error_scope(filter));
         let out = work();
         // Popping takes effect at once; natively the answer is there at once too. In a browser it comes later, and
         // the device's uncaptured handler and the next readback report what went wrong.
@@ -201,7 +205,9 @@ impl Gpu {
             let descriptor = wgpu::BufferDescriptor {
                 label: Some(what),
                 size: class,
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_SRC
+                    | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             };
             self.checked(what, class, || self.0.device.create_buffer(&descriptor))
@@ -215,7 +221,7 @@ impl Gpu {
             other => other?,
         };
         if poison {
-            self.write(&buffer, bytemuck::cast_slice(&vec![POISON; class as usize / 4]))?;
+            self.write(&buffer, bytemuck::cast_slice(&vec![poison_word(buffer.id); class as usize / 4]))?;
         }
         Ok(buffer)
     }
@@ -224,7 +230,8 @@ impl Gpu {
     pub(crate) fn guard_is_intact(&self, buffer: &Buffer, bytes: u64) -> Result<bool> {
         let all = self.read_blocking(buffer, buffer.raw.size())?;
         let behind = bytes.next_multiple_of(4) as usize;
-        Ok(bytemuck::pod_collect_to_vec::<u8, u32>(&all[behind..]).iter().all(|&word| word == POISON))
+        let words = bytemuck::pod_collect_to_vec::<u8, u32>(&all[behind..]);
+        Ok(words.iter().all(|&word| word == poison_word(buffer.id)))
     }
 
     /// Records a kernel. `groups` workgroups are numbered by one index, folded into two dimensions where it passes 65535:
@@ -243,13 +250,19 @@ impl Gpu {
         for (i, binding) in kernel.bindings.iter().enumerate().filter(|(_, b)| b.access == Access::Write) {
             if let Some(j) = (0..buffers.len()).find(|&j| j != i && buffers[j].id == buffers[i].id) {
                 let got = format!("the buffer of {}", kernel.bindings[j].name);
-                return Err(Error::argument(kernel.name, binding.name, "a buffer of its own: it is written", got));
+                return Err(Error::argument(
+                    kernel.name,
+                    binding.name,
+                    "a buffer of its own: it is written",
+                    got,
+                ));
             }
         }
         let pipeline = self.pipeline(kernel, &variant)?;
         let group = self.bind_group(kernel, &pipeline, buffers)?;
         let bytes = bytemuck::bytes_of(params);
-        let full = self.0.recorder.lock().expect("recorder lock").dispatch(kernel, pipeline, group, bytes, groups);
+        let full =
+            self.0.recorder.lock().expect("recorder lock").dispatch(kernel, pipeline, group, bytes, groups);
         if full { self.submit() } else { Ok(()) }
     }
 

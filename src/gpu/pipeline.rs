@@ -73,7 +73,8 @@ impl Gpu {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(source.into()),
         });
-        let constants: Vec<_> = variant.constants.iter().map(|&(name, value)| (name, f64::from(value))).collect();
+        let constants: Vec<_> =
+            variant.constants.iter().map(|&(name, value)| (name, f64::from(value))).collect();
         let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&pipeline_layout),
@@ -89,7 +90,12 @@ impl Gpu {
         Pipeline { raw, layout, id }
     }
 
-    pub(super) fn bind_group(&self, kernel: &Kernel, pipeline: &Pipeline, buffers: &[&Buffer]) -> Result<wgpu::BindGroup> {
+    pub(super) fn bind_group(
+        &self,
+        kernel: &Kernel,
+        pipeline: &Pipeline,
+        buffers: &[&Buffer],
+    ) -> Result<wgpu::BindGroup> {
         assert_eq!(buffers.len(), kernel.bindings.len(), "{}: every binding gets a buffer", kernel.name);
         let mut cache = self.0.pipelines.lock().expect("pipeline lock");
         let key = (pipeline.id, buffers.iter().map(|b| b.id).collect::<Vec<_>>());

@@ -48,7 +48,11 @@ pub(super) fn size_class(bytes: u64) -> u64 {
 
 impl Pool {
     /// An idle buffer of this class, or one that `make` makes.
-    pub(super) fn take<E>(self: &Arc<Self>, class: u64, make: impl FnOnce() -> Result<wgpu::Buffer, E>) -> Result<Buffer, E> {
+    pub(super) fn take<E>(
+        self: &Arc<Self>,
+        class: u64,
+        make: impl FnOnce() -> Result<wgpu::Buffer, E>,
+    ) -> Result<Buffer, E> {
         let found = self.idle.lock().expect("pool lock").get_mut(&class).and_then(Vec::pop);
         let (raw, id) = match found {
             Some(pair) => {
@@ -96,7 +100,7 @@ mod tests {
     fn classes_waste_at_most_an_eighth() {
         for bytes in [1, 256, 257, 4096, 5000, 1 << 20, (1 << 20) + 1, 100_000_000, 128 << 20] {
             let class = size_class(bytes);
-            assert!(class >= bytes && class % 4 == 0);
+            assert!(class >= bytes && class.is_multiple_of(4));
             assert!(bytes <= 2048 || class <= bytes + bytes / 8 + 256, "{bytes} -> {class}");
         }
         assert_eq!(size_class(128 << 20), 128 << 20, "a tensor at the binding limit must still fit");

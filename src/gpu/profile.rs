@@ -29,7 +29,11 @@ impl Profile {
     }
 
     /// The two queries around the next pass, while profiling is on.
-    pub(super) fn stamp(&mut self, _device: &wgpu::Device, name: &'static str) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+    pub(super) fn stamp(
+        &mut self,
+        _device: &wgpu::Device,
+        name: &'static str,
+    ) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         let query_set = self.set.as_ref()?;
         let first = 2 * self.names.len() as u32;
         self.names.push(name);
@@ -49,10 +53,16 @@ impl Profile {
         let count = 2 * self.names.len() as u32;
         let buffer = |label, usage| {
             let size = u64::from(count) * 8;
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let resolved = buffer("timestamps", wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
-        let mappable = buffer("timestamps for reading", wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);
+        let mappable =
+            buffer("timestamps for reading", wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);
         encoder.resolve_query_set(set, 0..count, &resolved, 0);
         encoder.copy_buffer_to_buffer(&resolved, 0, &mappable, 0, None);
         self.done.push((mappable, std::mem::take(&mut self.names)));
@@ -63,7 +73,12 @@ impl Gpu {
     /// Starts timing every dispatch; each then gets a pass of its own, which itself costs a little.
     pub fn start_profile(&self) -> Result<()> {
         if !self.0.report.timestamps {
-            return Err(Error::argument("start_profile", "device", "one with timestamp queries", self.name()));
+            return Err(Error::argument(
+                "start_profile",
+                "device",
+                "one with timestamp queries",
+                self.name(),
+            ));
         }
         self.submit()?;
         let set = self.checked("making a query set", 0, || {
@@ -89,10 +104,12 @@ impl Gpu {
             self.poll()?;
             let ticks: Vec<u64> =
                 bytemuck::pod_collect_to_vec(&pollster::block_on(self.mapped_bytes(mappable, receiver))?);
-            out.extend(names.into_iter().zip(ticks.chunks_exact(2)).map(|(kernel, t)| Timing {
-                kernel,
-                seconds: t[1].saturating_sub(t[0]) as f64 * period,
-            }));
+            out.extend(
+                names
+                    .into_iter()
+                    .zip(ticks.chunks_exact(2))
+                    .map(|(kernel, t)| Timing { kernel, seconds: t[1].saturating_sub(t[0]) as f64 * period }),
+            );
         }
         Ok(out)
     }

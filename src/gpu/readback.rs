@@ -3,7 +3,8 @@
 use super::{Buffer, Gpu};
 use crate::error::Result;
 
-type Receiver = futures_intrusive::channel::shared::OneshotReceiver<std::result::Result<(), wgpu::BufferAsyncError>>;
+type Receiver =
+    futures_intrusive::channel::shared::OneshotReceiver<std::result::Result<(), wgpu::BufferAsyncError>>;
 
 impl Gpu {
     /// Submits what is recorded and asks for the first `bytes` bytes of `buffer`.

@@ -15,9 +15,21 @@ const STAGING_BYTES: u64 = 64 << 20;
 const SUBMIT_FLOPS: f64 = 1e12;
 
 enum Command {
-    Dispatch { name: &'static str, pipeline: Arc<Pipeline>, group: wgpu::BindGroup, slot: u32, grid: [u32; 2] },
-    Copy { from: wgpu::Buffer, to: wgpu::Buffer, bytes: u64 },
-    Clear { buffer: wgpu::Buffer },
+    Dispatch {
+        name: &'static str,
+        pipeline: Arc<Pipeline>,
+        group: wgpu::BindGroup,
+        slot: u32,
+        grid: [u32; 2],
+    },
+    Copy {
+        from: wgpu::Buffer,
+        to: wgpu::Buffer,
+        bytes: u64,
+    },
+    Clear {
+        buffer: wgpu::Buffer,
+    },
 }
 
 pub(super) struct Recorder {
@@ -95,8 +107,8 @@ impl Recorder {
                     // One pass for a run of dispatches; when profiling, one pass each, between two timestamps.
                     let run = if profile.is_on() { 1 } else { dispatches_in_a_row(rest) };
                     let timestamp_writes = profile.stamp(device, name);
-                    let mut pass =
-                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+                    let mut pass = encoder
+                        .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
                     rest[..run].iter().for_each(|command| encode(&mut pass, command));
                     rest = &rest[run..];
                     continue;

@@ -114,12 +114,12 @@ impl Stored {
             // A u64 above i64::MAX comes out negative and is refused below.
             _ => self.decode(i64::from_le_bytes),
         };
-        if kind == Kind::U64 {
-            if let Some(row) = values.iter().position(|&value| value < 0) {
-                let (most, got) = (i64::MAX, values[row] as u64);
-                let message = format!("row {row} (counted from 0): expected at most {most}, got {got}");
-                return Err(self.refuse(message));
-            }
+        if kind == Kind::U64
+            && let Some(row) = values.iter().position(|&value| value < 0)
+        {
+            let (most, got) = (i64::MAX, values[row] as u64);
+            let message = format!("row {row} (counted from 0): expected at most {most}, got {got}");
+            return Err(self.refuse(message));
         }
         Ok(values)
     }

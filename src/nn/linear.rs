@@ -37,7 +37,8 @@ impl Linear {
             return Err(Error::argument("Linear", "sizes", "at least one input and one output", got));
         }
         let bound = 1. / (inputs as f32).sqrt();
-        let weight: Vec<f32> = (0..inputs * outputs).map(|_| random.random_range(-1f32..1.) * bound).collect();
+        let weight: Vec<f32> =
+            (0..inputs * outputs).map(|_| random.random_range(-1f32..1.) * bound).collect();
         Self::from_weights(device, parameters, name, (inputs, outputs), weight, vec![0.; outputs])
     }
 

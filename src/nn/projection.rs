@@ -56,7 +56,9 @@ impl Projection {
         random: &mut impl Rng,
     ) -> Result<Projection> {
         let sizes = [inputs, hidden, outputs];
-        Ok(Projection { kind: ProjectionKind::Mlp(Mlp::new(device, parameters, name, &sizes, Unary::Gelu, random)?) })
+        Ok(Projection {
+            kind: ProjectionKind::Mlp(Mlp::new(device, parameters, name, &sizes, Unary::Gelu, random)?),
+        })
     }
 
     /// `x [rows, inputs]` to rows of length one `[rows, outputs]`.

@@ -12,7 +12,8 @@ use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference;
 use crate::tensor::Tensor;
 
-const SOURCE: &str = concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/adamw.wgsl"));
+const SOURCE: &str =
+    concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/adamw.wgsl"));
 
 params! {
     struct Params {
@@ -29,8 +30,12 @@ params! {
     }
 }
 
-const FORWARD: Kernel =
-    Kernel::new::<Params>("adamw", "forward", SOURCE, &[read("grad"), write("weight"), write("first"), write("second")]);
+const FORWARD: Kernel = Kernel::new::<Params>(
+    "adamw",
+    "forward",
+    SOURCE,
+    &[read("grad"), write("weight"), write("first"), write("second")],
+);
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
@@ -87,8 +92,12 @@ fn check(step: &AdamwStep, weight: &Tensor, others: &[(&'static str, &Tensor)]) 
 
 fn on_cpu(step: &AdamwStep, weight: &mut Tensor, grad: &Tensor, first: &mut Tensor, second: &mut Tensor) {
     match (weight.host_mut(), grad.data(), first.host_mut(), second.host_mut()) {
-        (HostData::F32(w), HostData::F32(g), HostData::F32(m), HostData::F32(v)) => cpu::adamw(step, w, g, m, v),
-        (HostData::F64(w), HostData::F64(g), HostData::F64(m), HostData::F64(v)) => reference::adamw(step, w, g, m, v),
+        (HostData::F32(w), HostData::F32(g), HostData::F32(m), HostData::F32(v)) => {
+            cpu::adamw(step, w, g, m, v)
+        }
+        (HostData::F64(w), HostData::F64(g), HostData::F64(m), HostData::F64(v)) => {
+            reference::adamw(step, w, g, m, v)
+        }
         _ => unreachable!("the types were checked"),
     }
 }

@@ -27,7 +27,8 @@ params! {
     }
 }
 
-const FORWARD: Kernel = Kernel::new::<Params>("binary", "forward", SOURCE, &[read("a"), read("b"), write("out")]);
+const FORWARD: Kernel =
+    Kernel::new::<Params>("binary", "forward", SOURCE, &[read("a"), read("b"), write("out")]);
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
@@ -86,7 +87,8 @@ fn backward(kind: &Binary, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
         Binary::Sub => (saved.needs[0].then(|| Ok(grad.clone())), saved.needs[1].then(|| scale(grad, -1.))),
         Binary::Mul => (saved.needs[0].then(|| mul(grad, b)), saved.needs[1].then(|| mul(grad, a))),
     };
-    let fold = |full: Option<Result<Tensor>>, to: &Tensor| full.map(|full| sum_to(&full?, to.shape())).transpose();
+    let fold =
+        |full: Option<Result<Tensor>>, to: &Tensor| full.map(|full| sum_to(&full?, to.shape())).transpose();
     Ok(vec![fold(da, a)?, fold(db, b)?])
 }
 

@@ -8,7 +8,8 @@ use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Kernel, Variant};
 use crate::tensor::Tensor;
 
-const SOURCE: &str = concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/cast.wgsl"));
+const SOURCE: &str =
+    concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/cast.wgsl"));
 
 params! {
     struct Params { count: u32 }

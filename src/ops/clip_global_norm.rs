@@ -22,8 +22,12 @@ const PARTIAL: Kernel =
     Kernel::new::<Params>("clip_global_norm", "partial_norms", SOURCE, &[read("x"), write("parts")]);
 const TOTAL: Kernel =
     Kernel::new::<Params>("clip_global_norm", "total_norm", SOURCE, &[read("all_parts"), write("norm")]);
-const APPLY: Kernel =
-    Kernel::new::<Params>("clip_global_norm", "apply_factor", SOURCE, &[read("x"), read("factor"), write("out")]);
+const APPLY: Kernel = Kernel::new::<Params>(
+    "clip_global_norm",
+    "apply_factor",
+    SOURCE,
+    &[read("x"), read("factor"), write("out")],
+);
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&PARTIAL, &TOTAL, &APPLY];

@@ -114,7 +114,12 @@ pub fn split(x: &Tensor, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
     check_axis("split", x.shape(), axis)?;
     let (outer, whole, inner) = around(x.shape(), axis);
     if sizes.iter().sum::<usize>() != whole {
-        return Err(Error::argument("split", "sizes", format!("sizes that add up to {whole}"), format!("{sizes:?}")));
+        return Err(Error::argument(
+            "split",
+            "sizes",
+            format!("sizes that add up to {whole}"),
+            format!("{sizes:?}"),
+        ));
     }
     let mut at = 0;
     let part = |size: &usize| {

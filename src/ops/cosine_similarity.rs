@@ -2,7 +2,9 @@
 
 use super::matmul::{MatmulOptions, matmul};
 use super::reduce::{Reduce, ReduceOptions, reduce};
-use super::{Forward, Rule, Saved, cast, check_floats, check_shape, expect_inputs, l2_normalize, mul, stats_dtype};
+use super::{
+    Forward, Rule, Saved, cast, check_floats, check_shape, expect_inputs, l2_normalize, mul, stats_dtype,
+};
 use crate::error::{Error, Result};
 use crate::gpu::Kernel;
 use crate::tensor::Tensor;
@@ -29,7 +31,8 @@ pub const COSINE_SIMILARITY: Rule<Pairing> = Rule {
     backward,
 };
 
-const AT_B: MatmulOptions = MatmulOptions { transpose_a: false, transpose_b: true, scale: 1., activation: None };
+const AT_B: MatmulOptions =
+    MatmulOptions { transpose_a: false, transpose_b: true, scale: 1., activation: None };
 
 /// `cos(x, y) = ⟨x, y⟩ / (‖x‖ ‖y‖)`, 0 where either is the zero row: `x [n, d]`, `y [m, d]` to `[n]` (pairs, n = m) or `[n, m]`.
 ///

@@ -18,7 +18,8 @@ params! {
     struct Params { count: u32, width: u32 }
 }
 
-const FORWARD: Kernel = Kernel::new::<Params>("gather", "forward", SOURCE, &[read("x"), read("indices"), write("out")]);
+const FORWARD: Kernel =
+    Kernel::new::<Params>("gather", "forward", SOURCE, &[read("x"), read("indices"), write("out")]);
 const BACKWARD: Kernel = Kernel::new::<Params>(
     "gather",
     "backward",

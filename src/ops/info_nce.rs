@@ -7,8 +7,8 @@
 
 use super::matmul::{self, Product};
 use super::{
-    Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, expect_inputs, groups, host, mul, reduce,
-    stats_dtype,
+    Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, expect_inputs, groups,
+    host, mul, reduce, stats_dtype,
 };
 use crate::cpu;
 use crate::device::Device;
@@ -43,8 +43,12 @@ const ROW_SWEEP: Kernel = Kernel::new::<Params>(
     SOURCE,
     &[read("sims"), read("log_scale"), write("stats"), write("positive")],
 );
-const COLUMN_SWEEP: Kernel =
-    Kernel::new::<Params>("info_nce", "column_sweep", SOURCE, &[read("sims"), read("log_scale"), write("stats")]);
+const COLUMN_SWEEP: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "column_sweep",
+    SOURCE,
+    &[read("sims"), read("log_scale"), write("stats")],
+);
 const ROW_LOSSES: Kernel = Kernel::new::<Params>(
     "info_nce",
     "row_losses",
@@ -183,10 +187,15 @@ fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 /// The blocks of the logits in order: (first row, rows, first column, columns).
-pub(crate) fn blocks(size: InfoNce, scratch_bytes: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+pub(crate) fn blocks(
+    size: InfoNce,
+    scratch_bytes: usize,
+) -> impl Iterator<Item = (usize, usize, usize, usize)> {
     let (rows, cols) = block_size(size, scratch_bytes);
-    let starts = move |whole: usize, each: usize| (0..whole).step_by(each).map(move |at| (at, each.min(whole - at)));
-    starts(size.n, rows).flat_map(move |(r, rows)| starts(size.m, cols).map(move |(c, cols)| (r, rows, c, cols)))
+    let starts =
+        move |whole: usize, each: usize| (0..whole).step_by(each).map(move |at| (at, each.min(whole - at)));
+    starts(size.n, rows)
+        .flat_map(move |(r, rows)| starts(size.m, cols).map(move |(c, cols)| (r, rows, c, cols)))
 }
 
 /// Nearly square blocks, because thin products are slow; at least 1 × 1 whatever the budget.
@@ -218,9 +227,16 @@ fn similarities(
     d: usize,
     (first_row, rows, first_col, cols): (usize, usize, usize, usize),
 ) -> Result<()> {
-    let shape =
-        MatmulShape { m: rows, n: cols, k: d, a_strides: (d, 1), b_strides: (1, d), ..MatmulShape::default() };
-    let product = Product { scale: 1., a_offset: first_row * d, b_offset: first_col * d, ..Product::default() };
+    let shape = MatmulShape {
+        m: rows,
+        n: cols,
+        k: d,
+        a_strides: (d, 1),
+        b_strides: (1, d),
+        ..MatmulShape::default()
+    };
+    let product =
+        Product { scale: 1., a_offset: first_row * d, b_offset: first_col * d, ..Product::default() };
     matmul::dispatch(gpu, x, y, scratch, &shape, &product)
 }
 
@@ -230,7 +246,12 @@ fn scratch(x: &Tensor, size: InfoNce, options: &InfoNceOptions) -> Result<Tensor
 }
 
 /// The loss, and (maximum, sum) of each row and of each column.
-fn sweep(gpu: &Gpu, inputs: [&Tensor; 3], size: InfoNce, options: &InfoNceOptions) -> Result<(Tensor, Vec<Tensor>)> {
+fn sweep(
+    gpu: &Gpu,
+    inputs: [&Tensor; 3],
+    size: InfoNce,
+    options: &InfoNceOptions,
+) -> Result<(Tensor, Vec<Tensor>)> {
     let [x, y, log_scale] = inputs;
     let uninit = |shape: &[usize]| Tensor::uninit("info_nce", x.device(), shape, DType::F32);
     let (row_stats, col_stats) = (uninit(&[size.n, 2])?, uninit(&[size.m, 2])?);
@@ -276,13 +297,25 @@ fn gradients(
         let groups = groups(rows * cols, 256);
         gpu.dispatch(&GRADIENT, Variant::of(DType::F32), &params(size, block), &buffers, groups)?;
         // ∂X += G Y and ∂Y += Gᵀ X, the first block of each row and column writing instead of adding.
-        let of_x =
-            MatmulShape { m: rows, n: d, k: cols, a_strides: (cols, 1), b_strides: (d, 1), ..MatmulShape::default() };
+        let of_x = MatmulShape {
+            m: rows,
+            n: d,
+            k: cols,
+            a_strides: (cols, 1),
+            b_strides: (d, 1),
+            ..MatmulShape::default()
+        };
         let (accumulate, b_offset, out_offset) = (first_col > 0, first_col * d, first_row * d);
         let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
         matmul::dispatch(gpu, &scratch, y, &dx, &of_x, &product)?;
-        let of_y =
-            MatmulShape { m: cols, n: d, k: rows, a_strides: (1, cols), b_strides: (d, 1), ..MatmulShape::default() };
+        let of_y = MatmulShape {
+            m: cols,
+            n: d,
+            k: rows,
+            a_strides: (1, cols),
+            b_strides: (d, 1),
+            ..MatmulShape::default()
+        };
         let (accumulate, b_offset, out_offset) = (first_row > 0, first_row * d, first_col * d);
         let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
         matmul::dispatch(gpu, &scratch, x, &dy, &of_y, &product)?;

@@ -16,8 +16,12 @@ const SOURCE: &str = concat!(
 );
 const FORWARD: Kernel =
     Kernel::new::<Rows>("l2_normalize", "forward", SOURCE, &[read("x"), write("out"), write("norm")]);
-const BACKWARD: Kernel =
-    Kernel::new::<Rows>("l2_normalize", "backward", SOURCE, &[read("y"), read("length"), read("grad"), write("dx")]);
+const BACKWARD: Kernel = Kernel::new::<Rows>(
+    "l2_normalize",
+    "backward",
+    SOURCE,
+    &[read("y"), read("length"), read("grad"), write("dx")],
+);
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
@@ -30,7 +34,9 @@ pub const L2_NORMALIZE: Rule<()> = Rule {
         let (out, norms) = with_norms(inputs[0])?;
         Ok(Forward { outputs: vec![out], kept: vec![norms] })
     },
-    backward: |(), saved: &Saved<'_>| Ok(vec![Some(backward(&saved.outputs[0], &saved.kept[0], saved.grad())?)]),
+    backward: |(), saved: &Saved<'_>| {
+        Ok(vec![Some(backward(&saved.outputs[0], &saved.kept[0], saved.grad())?)])
+    },
 };
 
 /// `x / ‖x‖` of each row `x [..., cols]`.

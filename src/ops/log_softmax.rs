@@ -15,7 +15,8 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/log_softmax.wgsl")
 );
 const FORWARD: Kernel = rows::kernel("log_softmax", "forward", SOURCE, &[read("x"), write("out")]);
-const BACKWARD: Kernel = rows::kernel("log_softmax", "backward", SOURCE, &[read("y"), read("grad"), write("dx")]);
+const BACKWARD: Kernel =
+    rows::kernel("log_softmax", "backward", SOURCE, &[read("y"), read("grad"), write("dx")]);
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
@@ -58,7 +59,9 @@ fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
     let (y, grad) = (&saved.outputs[0], saved.grad());
     let size = rows::check("log_softmax", y)?;
     let dx = match y.device() {
-        Device::Cpu => host(y.shape(), y.dtype(), reference::log_softmax_backward(&y.f64s(), &grad.f64s(), size.1))?,
+        Device::Cpu => {
+            host(y.shape(), y.dtype(), reference::log_softmax_backward(&y.f64s(), &grad.f64s(), size.1))?
+        }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("log_softmax", y.device(), y.shape(), y.dtype())?;
             rows::run(gpu, &BACKWARD, size, &[y, grad, &dx])?;

@@ -15,7 +15,8 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/log_sum_exp.wgsl")
 );
 const FORWARD: Kernel = rows::kernel("log_sum_exp", "forward", SOURCE, &[read("x"), write("out")]);
-const BACKWARD: Kernel = rows::kernel("log_sum_exp", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
+const BACKWARD: Kernel =
+    rows::kernel("log_sum_exp", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
@@ -58,7 +59,9 @@ fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
     let (x, grad) = (&saved.inputs[0], saved.grad());
     let size = rows::check("log_sum_exp", x)?;
     let dx = match x.device() {
-        Device::Cpu => host(x.shape(), x.dtype(), reference::log_sum_exp_backward(&x.f64s(), &grad.f64s(), size.1))?,
+        Device::Cpu => {
+            host(x.shape(), x.dtype(), reference::log_sum_exp_backward(&x.f64s(), &grad.f64s(), size.1))?
+        }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("log_sum_exp", x.device(), x.shape(), x.dtype())?;
             rows::run(gpu, &BACKWARD, size, &[x, grad, &dx])?;

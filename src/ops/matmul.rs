@@ -117,7 +117,8 @@ pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOpt
         Device::Cpu => on_cpu(a, b, bias, options, &shape, &out_shape),
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("matmul", a.device(), &out_shape, a.dtype())?;
-            let product = Product { bias, scale: options.scale, activation: options.activation, ..Product::default() };
+            let product =
+                Product { bias, scale: options.scale, activation: options.activation, ..Product::default() };
             dispatch(gpu, a, b, &out, &shape, &product)?;
             Ok(out)
         }

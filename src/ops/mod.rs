@@ -2,8 +2,8 @@
 //! calls them. Each is one function that runs on either device.
 
 mod rule;
-pub use rule::{Forward, Rule, Saved};
 pub(crate) use rule::expect_inputs;
+pub use rule::{Forward, Rule, Saved};
 
 pub mod adamw;
 pub mod binary;

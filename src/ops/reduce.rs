@@ -25,8 +25,12 @@ params! {
 
 const ROWS: Kernel = Kernel::new::<Params>("reduce", "rows", SOURCE, &[read("x"), write("out")]);
 const COLUMNS: Kernel = Kernel::new::<Params>("reduce", "columns", SOURCE, &[read("x"), write("out")]);
-const MAX_BACKWARD: Kernel =
-    Kernel::new::<Params>("reduce", "max_backward", SOURCE, &[read("x"), read("largest"), read("grad"), write("dx")]);
+const MAX_BACKWARD: Kernel = Kernel::new::<Params>(
+    "reduce",
+    "max_backward",
+    SOURCE,
+    &[read("x"), read("largest"), read("grad"), write("dx")],
+);
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&ROWS, &COLUMNS, &MAX_BACKWARD];
@@ -74,7 +78,12 @@ pub fn reduce(x: &Tensor, options: &ReduceOptions) -> Result<Tensor> {
     check_axis("reduce", x.shape(), axis)?;
     let size = around(x.shape(), axis);
     if size.1 == 0 && kind != Reduce::Sum {
-        return Err(Error::argument("reduce", "x", "an axis with elements", format!("shape {:?}", x.shape())));
+        return Err(Error::argument(
+            "reduce",
+            "x",
+            "an axis with elements",
+            format!("shape {:?}", x.shape()),
+        ));
     }
     let mut shape = x.shape().to_vec();
     if keep_axis {

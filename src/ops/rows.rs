@@ -36,7 +36,12 @@ pub(super) fn check_not_empty(op: &'static str, x: &Tensor) -> Result<(usize, us
 }
 
 /// One workgroup per row; the first tensor names the element type.
-pub(super) fn run(gpu: &Gpu, kernel: &Kernel, (rows, cols): (usize, usize), tensors: &[&Tensor]) -> Result<()> {
+pub(super) fn run(
+    gpu: &Gpu,
+    kernel: &Kernel,
+    (rows, cols): (usize, usize),
+    tensors: &[&Tensor],
+) -> Result<()> {
     let buffers: Vec<_> = tensors.iter().map(|t| t.buffer()).collect();
     let params = Rows { rows: rows as u32, cols: cols as u32 };
     gpu.dispatch(kernel, Variant::of(tensors[0].dtype()), &params, &buffers, rows as u64)

@@ -51,7 +51,11 @@ impl Saved<'_> {
 }
 
 /// Refuses the wrong number of inputs to a rule.
-pub(crate) fn expect_inputs(op: &'static str, inputs: &[&Tensor], fits: std::ops::RangeInclusive<usize>) -> Result<()> {
+pub(crate) fn expect_inputs(
+    op: &'static str,
+    inputs: &[&Tensor],
+    fits: std::ops::RangeInclusive<usize>,
+) -> Result<()> {
     if fits.contains(&inputs.len()) {
         return Ok(());
     }

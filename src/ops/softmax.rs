@@ -57,7 +57,9 @@ fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
     let (y, grad) = (&saved.outputs[0], saved.grad());
     let size = rows::check("softmax", y)?;
     let dx = match y.device() {
-        Device::Cpu => host(y.shape(), y.dtype(), reference::softmax_backward(&y.f64s(), &grad.f64s(), size.1))?,
+        Device::Cpu => {
+            host(y.shape(), y.dtype(), reference::softmax_backward(&y.f64s(), &grad.f64s(), size.1))?
+        }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("softmax", y.device(), y.shape(), y.dtype())?;
             rows::run(gpu, &BACKWARD, size, &[y, grad, &dx])?;

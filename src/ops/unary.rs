@@ -21,7 +21,8 @@ params! {
 }
 
 const FORWARD: Kernel = Kernel::new::<Params>("unary", "forward", SOURCE, &[read("x"), write("out")]);
-const BACKWARD: Kernel = Kernel::new::<Params>("unary", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
+const BACKWARD: Kernel =
+    Kernel::new::<Params>("unary", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
@@ -33,7 +34,9 @@ pub const UNARY: Rule<Unary> = Rule {
         expect_inputs("unary", inputs, 1..=1)?;
         Ok(Forward::one(unary(*kind, inputs[0])?))
     },
-    backward: |kind, saved: &Saved<'_>| Ok(vec![Some(unary_backward(*kind, &saved.inputs[0], saved.grad())?)]),
+    backward: |kind, saved: &Saved<'_>| {
+        Ok(vec![Some(unary_backward(*kind, &saved.inputs[0], saved.grad())?)])
+    },
 };
 
 /// The function's number and constants as the shaders have them.

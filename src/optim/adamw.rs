@@ -42,7 +42,8 @@ pub struct AdamW {
 impl AdamW {
     /// Moments of zero for every parameter, and the usual constants.
     pub fn new(parameters: &Parameters) -> Result<AdamW> {
-        let zeros = |p: &crate::nn::Parameter| Tensor::zeros(p.value.device(), p.value.shape(), p.value.dtype());
+        let zeros =
+            |p: &crate::nn::Parameter| Tensor::zeros(p.value.device(), p.value.shape(), p.value.dtype());
         let moments = parameters.iter().map(|p| Ok([zeros(p)?, zeros(p)?])).collect::<Result<_>>()?;
         Ok(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0., steps: 0, moments })
     }
@@ -50,7 +51,12 @@ impl AdamW {
     /// One step with a learning rate. A parameter without a gradient stays as it is.
     ///
     /// Errors: as many gradients as parameters are expected; those of [`adamw`].
-    pub fn step(&mut self, parameters: &mut Parameters, gradients: &[Option<Tensor>], learning_rate: f64) -> Result<()> {
+    pub fn step(
+        &mut self,
+        parameters: &mut Parameters,
+        gradients: &[Option<Tensor>],
+        learning_rate: f64,
+    ) -> Result<()> {
         check_gradients("AdamW", parameters, gradients)?;
         self.steps += 1;
         for ((parameter, gradient), moments) in parameters.iter_mut().zip(gradients).zip(&mut self.moments) {
@@ -70,9 +76,18 @@ impl AdamW {
     }
 }
 
-pub(super) fn check_gradients(op: &'static str, parameters: &Parameters, gradients: &[Option<Tensor>]) -> Result<()> {
+pub(super) fn check_gradients(
+    op: &'static str,
+    parameters: &Parameters,
+    gradients: &[Option<Tensor>],
+) -> Result<()> {
     if gradients.len() == parameters.len() {
         return Ok(());
     }
-    Err(Error::argument(op, "gradients", format!("one for each of {} parameters", parameters.len()), gradients.len()))
+    Err(Error::argument(
+        op,
+        "gradients",
+        format!("one for each of {} parameters", parameters.len()),
+        gradients.len(),
+    ))
 }

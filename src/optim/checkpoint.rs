@@ -39,7 +39,9 @@ pub fn save_checkpoint(
 ) -> Result<()> {
     let mut arrays = extra;
     for (parameter, [first, second]) in parameters.iter().zip(&optimiser.moments) {
-        for (prefix, tensor) in [("parameter", &parameter.value), ("first_moment", first), ("second_moment", second)] {
+        for (prefix, tensor) in
+            [("parameter", &parameter.value), ("first_moment", first), ("second_moment", second)]
+        {
             let name = format!("{prefix}.{}", parameter.name);
             let array = Array { shape: tensor.shape().to_vec(), data: tensor.to_host()? };
             if arrays.insert(name.clone(), array).is_some() {
@@ -75,13 +77,16 @@ pub fn load_checkpoint(
     for parameter in parameters.iter() {
         let like = &parameter.value;
         let value = take("parameter", &parameter.name, like)?;
-        loaded.push((value, [take("first_moment", &parameter.name, like)?, take("second_moment", &parameter.name, like)?]));
+        loaded.push((
+            value,
+            [take("first_moment", &parameter.name, like)?, take("second_moment", &parameter.name, like)?],
+        ));
     }
     let steps = metadata.get("optimiser_steps").and_then(|steps| steps.parse().ok());
     optimiser.steps = steps.ok_or_else(|| Error::file(path, "has no optimiser_steps in its metadata"))?;
-    for ((parameter, moments), (value, new)) in parameters.iter_mut().zip(&mut optimiser.moments).zip(loaded) {
+    for ((parameter, moments), (value, new)) in parameters.iter_mut().zip(&mut optimiser.moments).zip(loaded)
+    {
         (parameter.value, *moments) = (value, new);
     }
     Ok((arrays, metadata))
 }
-

@@ -35,9 +35,15 @@ impl Sgd {
     /// One step with a learning rate. A parameter without a gradient stays as it is.
     ///
     /// Errors: as many gradients as parameters are expected; the operations' errors.
-    pub fn step(&mut self, parameters: &mut Parameters, gradients: &[Option<Tensor>], learning_rate: f64) -> Result<()> {
+    pub fn step(
+        &mut self,
+        parameters: &mut Parameters,
+        gradients: &[Option<Tensor>],
+        learning_rate: f64,
+    ) -> Result<()> {
         check_gradients("Sgd", parameters, gradients)?;
-        for ((parameter, gradient), velocity) in parameters.iter_mut().zip(gradients).zip(&mut self.velocity) {
+        for ((parameter, gradient), velocity) in parameters.iter_mut().zip(gradients).zip(&mut self.velocity)
+        {
             let Some(gradient) = gradient else { continue };
             let mut new = gradient.clone();
             if parameter.decays && self.weight_decay != 0. {

@@ -17,7 +17,8 @@ pub struct InfoNce {
 
 fn logits(x: &[f64], y: &[f64], log_scale: f64, size: InfoNce) -> Vec<f64> {
     let scale = log_scale.exp();
-    let dot = |i: usize, j: usize| -> f64 { (0..size.d).map(|k| x[i * size.d + k] * y[j * size.d + k]).sum() };
+    let dot =
+        |i: usize, j: usize| -> f64 { (0..size.d).map(|k| x[i * size.d + k] * y[j * size.d + k]).sum() };
     (0..size.n).flat_map(|i| (0..size.m).map(move |j| scale * dot(i, j))).collect()
 }
 

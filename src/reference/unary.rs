@@ -43,10 +43,24 @@ impl Unary {
             Unary::Log => v.ln(),
             Unary::Tanh => v.tanh(),
             Unary::Sigmoid => sigmoid(v),
-            Unary::Relu => if v > 0. || v.is_nan() { v } else { 0. },
+            Unary::Relu => {
+                if v > 0. || v.is_nan() {
+                    v
+                } else {
+                    0.
+                }
+            }
             Unary::Gelu => v * normal_cdf(v),
             Unary::GeluTanh => v * sigmoid(2. * SQRT_2_OVER_PI * (v + 0.044715 * v * v * v)),
-            Unary::Clamp(low, high) => if v < low { low } else if v > high { high } else { v },
+            Unary::Clamp(low, high) => {
+                if v < low {
+                    low
+                } else if v > high {
+                    high
+                } else {
+                    v
+                }
+            }
         }
     }
 

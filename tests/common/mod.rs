@@ -7,7 +7,9 @@ use crossmodal::Device;
 /// A missing adapter fails the test: a run without a GPU driver has verified nothing.
 pub(crate) fn gpu() -> Device {
     let named = std::env::var("CROSSMODAL_TEST_DEVICE").ok();
-    let names = named.as_deref().map_or(vec!["gpu", "llvmpipe", "lavapipe", "warp", "basic render"], |name| vec![name]);
+    let names = named
+        .as_deref()
+        .map_or(vec!["gpu", "llvmpipe", "lavapipe", "warp", "basic render"], |name| vec![name]);
     let found = names.iter().find_map(|name| Device::named(name).ok());
     found.unwrap_or_else(|| {
         panic!(

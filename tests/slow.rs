@@ -1,0 +1,105 @@
+//! Slow tests, run on purpose: `cargo test --release --all-features --test slow -- --ignored --nocapture --test-threads=1`.
+#![cfg(feature = "verify")]
+
+mod common;
+
+use crossmodal::cases::{self, Scale};
+use crossmodal::ops::info_nce::INFO_NCE;
+use crossmodal::ops::{InfoNceOptions, Saved};
+use crossmodal::{Device, Tensor};
+use std::time::Instant;
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// Unit rows: each element a sign over √d.
+fn rows(device: &Device, n: usize, d: usize, seed: usize) -> Tensor {
+    let length = (d as f32).sqrt().recip();
+    let sign =
+        |i: usize| if (i.wrapping_mul(2654435761 + 2 * seed) >> 13) & 1 == 0 { length } else { -length };
+    Tensor::from_vec::<f32>(device, &[n, d], (0..n * d).map(sign).collect()).unwrap()
+}
+
+fn forward_and_backward(inputs: &[Tensor; 3]) -> Vec<Option<Tensor>> {
+    let options = InfoNceOptions::default();
+    let made = (INFO_NCE.forward)(&options, &inputs.each_ref()).unwrap();
+    let upstream = Tensor::scalar(inputs[0].device(), 1f32).unwrap();
+    let saved = Saved {
+        inputs,
+        outputs: &made.outputs,
+        kept: &made.kept,
+        grads: &[Some(upstream)],
+        needs: &[true; 3],
+    };
+    let gradients = (INFO_NCE.backward)(&options, &saved).unwrap();
+    let loss = made.outputs[0].item().unwrap();
+    assert!(loss.is_finite() && loss > 0., "{loss}");
+    gradients
+}
+
+fn inputs(device: &Device, n: usize, d: usize) -> [Tensor; 3] {
+    [rows(device, n, d, 1), rows(device, n, d, 2), Tensor::scalar(device, 2.66f32).unwrap()]
+}
+
+/// A line of /proc/self/status, in bytes.
+#[cfg(target_os = "linux")]
+fn status(key: &str) -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+    1024. * line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap()
+}
+
+#[test]
+#[ignore = "slow: 2.2 TFLOP on the CPU"]
+#[cfg(target_os = "linux")]
+fn info_nce_of_65536_rows_takes_gradients_and_64_mib_on_the_cpu() {
+    let (n, d) = (65536, 64);
+    forward_and_backward(&inputs(&Device::Cpu, 4096, d));
+    let inputs = inputs(&Device::Cpu, n, d);
+    std::fs::write("/proc/self/clear_refs", "5").unwrap(); // starts the peak anew
+    let (before, start) = (status("VmRSS:"), Instant::now());
+    let gradients = forward_and_backward(&inputs);
+    let rise = status("VmHWM:") - before;
+    let of_gradients = gradients.iter().flatten().map(|g| 4 * g.len()).sum::<usize>() as f64;
+    eprintln!(
+        "{:.1} s; rise {:.1} MiB, gradients {:.1} MiB",
+        start.elapsed().as_secs_f64(),
+        rise / MIB,
+        of_gradients / MIB
+    );
+    assert!(rise <= of_gradients + 64. * MIB, "{rise} bytes");
+}
+
+#[test]
+#[ignore = "slow: 140 GFLOP on a software driver"]
+fn info_nce_of_16384_rows_takes_gradients_and_64_mib_on_a_gpu() {
+    let device = common::gpu();
+    let Device::Gpu(gpu) = &device else { unreachable!() };
+    let inputs = inputs(&device, 16384, 64);
+    device.wait().unwrap();
+    gpu.trim();
+    gpu.reset_peak();
+    let start = Instant::now();
+    let gradients = forward_and_backward(&inputs);
+    let own: usize = inputs.iter().chain(gradients.iter().flatten()).map(|t| 4 * t.len()).sum();
+    let peak = gpu.memory().peak as f64;
+    eprintln!(
+        "{:.1} s; peak {:.1} MiB, inputs and gradients {:.1} MiB",
+        start.elapsed().as_secs_f64(),
+        peak / MIB,
+        own as f64 / MIB
+    );
+    assert!(peak <= own as f64 + 64. * MIB, "{peak} bytes");
+}
+
+#[test]
+#[ignore = "measures time"]
+fn the_first_call_of_any_operation_answers_within_a_second() {
+    for row in cases::TABLE {
+        let device = Device::named(common::gpu().name()).unwrap();
+        for case in (row.bench)(Scale::Small) {
+            let seconds = cases::measure(&device, &case).unwrap().first;
+            eprintln!("{:20} {:28} {seconds:.3} s", row.op, case.name);
+            assert!(seconds < 1., "{} {}: {seconds} s", row.op, case.name);
+        }
+    }
+}
