@@ -97,7 +97,7 @@ fn recipes_that_cannot_be() {
         ("--dim 4", "--dim 0", ["dim", "at least 1", "0"]),
         ("--epochs 4", "--epochs 0", ["epochs", "at least 1", "0"]),
         ("--lr 0.1", "--lr nan", ["learning rate", "finite", "NaN"]),
-        ("--temperature 0.1", "--temperature 0", ["temperature", "at least", "0"]),
+        ("--temperature 0.1", "--temperature 0", ["temperature", "0.01 to 1", "0"]),
     ] {
         place.refuse(&good.replace(from, to), &words);
         assert!(!place.path("run").exists());
