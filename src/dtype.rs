@@ -101,14 +101,32 @@ impl HostData {
         }
     }
 
+    /// Some of the values widened to f64.
+    pub(crate) fn range_to_f64(&self, range: std::ops::Range<usize>) -> std::borrow::Cow<'_, [f64]> {
+        match self {
+            HostData::F64(v) => v[range].into(),
+            HostData::F32(v) => v[range].iter().map(|&v| f64::from(v)).collect::<Vec<_>>().into(),
+            HostData::F16(v) => v[range].iter().map(|v| v.to_f64()).collect::<Vec<_>>().into(),
+            HostData::U32(v) => v[range].iter().map(|&v| f64::from(v)).collect::<Vec<_>>().into(),
+        }
+    }
+
+    /// Parts one after the other; all of one type.
+    pub(crate) fn join(dtype: DType, parts: Vec<HostData>) -> Self {
+        fn joined<T: Element>(parts: &[HostData]) -> HostData {
+            T::wrap(parts.iter().filter_map(T::peek).map(Vec::as_slice).collect::<Vec<_>>().concat())
+        }
+        match dtype {
+            DType::F32 => joined::<f32>(&parts),
+            DType::F16 => joined::<f16>(&parts),
+            DType::F64 => joined::<f64>(&parts),
+            DType::U32 => joined::<u32>(&parts),
+        }
+    }
+
     /// The values widened to f64: exact for every type.
     pub fn to_f64(&self) -> std::borrow::Cow<'_, [f64]> {
-        match self {
-            HostData::F64(v) => v.as_slice().into(),
-            HostData::F32(v) => v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>().into(),
-            HostData::F16(v) => v.iter().map(|v| v.to_f64()).collect::<Vec<_>>().into(),
-            HostData::U32(v) => v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>().into(),
-        }
+        self.range_to_f64(0..self.bytes().len() / self.dtype().size())
     }
 }
 

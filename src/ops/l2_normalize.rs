@@ -1,13 +1,14 @@
 //! Rows of length one.
 
 use super::rows::{self, Rows};
-use super::{Forward, Rule, Saved, expect_inputs, host, stats_dtype};
+use super::{Forward, Rule, Saved, expect_inputs, stats_dtype};
 use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::Kernel;
 use crate::gpu::kernel::{read, write};
 use crate::reference;
 use crate::tensor::Tensor;
+use std::borrow::Cow;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
@@ -60,9 +61,13 @@ pub(super) fn with_norms(x: &Tensor) -> Result<(Tensor, Tensor)> {
     let (shape, dtype) = (&x.shape()[..x.shape().len() - 1], stats_dtype(x.dtype()));
     match x.device() {
         Device::Cpu => {
-            let (out, mut norms) = reference::l2_normalize(&x.f64s(), size.1);
-            norms.resize(size.0, 0.); // rows without columns
-            Ok((host(x.shape(), x.dtype(), out)?, host(shape, dtype, norms)?))
+            if size.1 == 0 {
+                return Ok((x.clone(), Tensor::zeros(&Device::Cpu, shape, dtype)?));
+            }
+            let definition = |v: &[Cow<'_, [f64]>]| <[_; 2]>::from(reference::l2_normalize(&v[0], size.1));
+            let [out, norms] =
+                rows::on_cpu(size, &[x], [(x.shape(), x.dtype()), (shape, dtype)], definition)?;
+            Ok((out, norms))
         }
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("l2_normalize", x.device(), x.shape(), x.dtype())?;
@@ -77,8 +82,10 @@ pub(super) fn backward(y: &Tensor, norms: &Tensor, grad: &Tensor) -> Result<Tens
     let size = rows::check("l2_normalize", y)?;
     match y.device() {
         Device::Cpu => {
-            let dx = reference::l2_normalize_backward(&y.f64s(), &norms.f64s(), &grad.f64s(), size.1);
-            host(y.shape(), y.dtype(), dx)
+            let definition =
+                |v: &[Cow<'_, [f64]>]| [reference::l2_normalize_backward(&v[0], &v[1], &v[2], size.1)];
+            let [dx] = rows::on_cpu(size, &[y, norms, grad], [(y.shape(), y.dtype())], definition)?;
+            Ok(dx)
         }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("l2_normalize", y.device(), y.shape(), y.dtype())?;

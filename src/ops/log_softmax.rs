@@ -1,12 +1,13 @@
 //! Log-softmax over the last axis.
 
-use super::{Forward, Rule, Saved, expect_inputs, host, rows};
+use super::{Forward, Rule, Saved, expect_inputs, rows};
 use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::Kernel;
 use crate::gpu::kernel::{read, write};
 use crate::reference;
 use crate::tensor::Tensor;
+use std::borrow::Cow;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
@@ -46,7 +47,11 @@ pub const LOG_SOFTMAX: Rule<()> = Rule {
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     let size = rows::check_not_empty("log_softmax", x)?;
     match x.device() {
-        Device::Cpu => host(x.shape(), x.dtype(), reference::log_softmax(&x.f64s(), size.1)),
+        Device::Cpu => {
+            let result = [(x.shape(), x.dtype())];
+            let [out] = rows::on_cpu(size, &[x], result, |v| [reference::log_softmax(&v[0], size.1)])?;
+            Ok(out)
+        }
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("log_softmax", x.device(), x.shape(), x.dtype())?;
             rows::run(gpu, &FORWARD, size, &[x, &out])?;
@@ -60,7 +65,9 @@ fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
     let size = rows::check("log_softmax", y)?;
     let dx = match y.device() {
         Device::Cpu => {
-            host(y.shape(), y.dtype(), reference::log_softmax_backward(&y.f64s(), &grad.f64s(), size.1))?
+            let definition = |v: &[Cow<'_, [f64]>]| [reference::log_softmax_backward(&v[0], &v[1], size.1)];
+            let [dx] = rows::on_cpu(size, &[y, grad], [(y.shape(), y.dtype())], definition)?;
+            dx
         }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("log_softmax", y.device(), y.shape(), y.dtype())?;

@@ -1,12 +1,13 @@
 //! Log-sum-exp over the last axis.
 
-use super::{Forward, Rule, Saved, expect_inputs, host, rows};
+use super::{Forward, Rule, Saved, expect_inputs, rows};
 use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::Kernel;
 use crate::gpu::kernel::{read, write};
 use crate::reference;
 use crate::tensor::Tensor;
+use std::borrow::Cow;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
@@ -46,7 +47,11 @@ pub fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
     let size = rows::check_not_empty("log_sum_exp", x)?;
     let shape = &x.shape()[..x.shape().len() - 1];
     match x.device() {
-        Device::Cpu => host(shape, x.dtype(), reference::log_sum_exp(&x.f64s(), size.1)),
+        Device::Cpu => {
+            let result = [(shape, x.dtype())];
+            let [out] = rows::on_cpu(size, &[x], result, |v| [reference::log_sum_exp(&v[0], size.1)])?;
+            Ok(out)
+        }
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("log_sum_exp", x.device(), shape, x.dtype())?;
             rows::run(gpu, &FORWARD, size, &[x, &out])?;
@@ -60,7 +65,9 @@ fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
     let size = rows::check("log_sum_exp", x)?;
     let dx = match x.device() {
         Device::Cpu => {
-            host(x.shape(), x.dtype(), reference::log_sum_exp_backward(&x.f64s(), &grad.f64s(), size.1))?
+            let definition = |v: &[Cow<'_, [f64]>]| [reference::log_sum_exp_backward(&v[0], &v[1], size.1)];
+            let [dx] = rows::on_cpu(size, &[x, grad], [(x.shape(), x.dtype())], definition)?;
+            dx
         }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("log_sum_exp", x.device(), x.shape(), x.dtype())?;

@@ -1,11 +1,15 @@
 //! What the row-wise operations share: their parameters and the dispatch of one workgroup per row.
 
 use super::check_floats;
+use crate::device::Device;
+use crate::dtype::{DType, HostData};
 use crate::error::Result;
 use crate::gpu::kernel::params;
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::shape::rows_cols;
 use crate::tensor::Tensor;
+use rayon::prelude::*;
+use std::borrow::Cow;
 
 params! {
     pub(super) struct Rows { rows: u32, cols: u32 }
@@ -45,4 +49,39 @@ pub(super) fn run(
     let buffers: Vec<_> = tensors.iter().map(|t| t.buffer()).collect();
     let params = Rows { rows: rows as u32, cols: cols as u32 };
     gpu.dispatch(kernel, Variant::of(tensors[0].dtype()), &params, &buffers, rows as u64)
+}
+
+/// Elements that one task of the CPU path takes: rows are independent, so that the bits do not depend on how they are shared out.
+const CHUNK: usize = 1 << 13;
+
+/// The CPU path of a row-wise operation: its definition on chunks of rows, each widened to f64 and rounded once.
+///
+/// An input of as many elements as there are rows is cut with them; so are the results, of the given shapes and types.
+pub(super) fn on_cpu<const K: usize>(
+    (rows, cols): (usize, usize),
+    inputs: &[&Tensor],
+    results: [(&[usize], DType); K],
+    definition: impl Fn(&[Cow<'_, [f64]>]) -> [Vec<f64>; K] + Sync,
+) -> Result<[Tensor; K]> {
+    let each = (CHUNK / cols.max(1)).max(1);
+    let chunk = |first: usize| -> [HostData; K] {
+        let last = rows.min(first + each);
+        let mut widened = vec![];
+        for x in inputs {
+            let width = x.len() / rows;
+            widened.push(x.data().range_to_f64(first * width..last * width));
+        }
+        let mut values = definition(&widened).into_iter();
+        results.map(|(_, dtype)| HostData::from_f64(dtype, values.next().unwrap_or_default()))
+    };
+    let chunks: Vec<_> = (0..rows.div_ceil(each)).into_par_iter().map(|i| chunk(i * each)).collect();
+    let mut parts = [const { vec![] }; K];
+    chunks
+        .into_iter()
+        .for_each(|chunk| parts.iter_mut().zip(chunk).for_each(|(parts, part)| parts.push(part)));
+    let mut tensors = vec![];
+    for ((shape, dtype), parts) in results.into_iter().zip(parts) {
+        tensors.push(Tensor::from_host(&Device::Cpu, shape, HostData::join(dtype, parts))?);
+    }
+    Ok(tensors.try_into().unwrap_or_else(|_| unreachable!("as many tensors as results")))
 }

@@ -1,12 +1,13 @@
 //! Softmax over the last axis.
 
-use super::{Forward, Rule, Saved, expect_inputs, host, rows};
+use super::{Forward, Rule, Saved, expect_inputs, rows};
 use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::Kernel;
 use crate::gpu::kernel::{read, write};
 use crate::reference;
 use crate::tensor::Tensor;
+use std::borrow::Cow;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
@@ -44,7 +45,11 @@ pub const SOFTMAX: Rule<()> = Rule {
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let size = rows::check_not_empty("softmax", x)?;
     match x.device() {
-        Device::Cpu => host(x.shape(), x.dtype(), reference::softmax(&x.f64s(), size.1)),
+        Device::Cpu => {
+            let result = [(x.shape(), x.dtype())];
+            let [out] = rows::on_cpu(size, &[x], result, |v| [reference::softmax(&v[0], size.1)])?;
+            Ok(out)
+        }
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("softmax", x.device(), x.shape(), x.dtype())?;
             rows::run(gpu, &FORWARD, size, &[x, &out])?;
@@ -58,7 +63,9 @@ fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
     let size = rows::check("softmax", y)?;
     let dx = match y.device() {
         Device::Cpu => {
-            host(y.shape(), y.dtype(), reference::softmax_backward(&y.f64s(), &grad.f64s(), size.1))?
+            let definition = |v: &[Cow<'_, [f64]>]| [reference::softmax_backward(&v[0], &v[1], size.1)];
+            let [dx] = rows::on_cpu(size, &[y, grad], [(y.shape(), y.dtype())], definition)?;
+            dx
         }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("softmax", y.device(), y.shape(), y.dtype())?;
