@@ -36,23 +36,6 @@ const THREADS: u32 = 8u; // on each side of a workgroup
 const TILE_ROWS: u32 = 32u;
 const TILE_COLS: u32 = 64u;
 
-fn store(row: u32, col: u32, batch: u32, value: f32) {
-    if row >= params.m || col >= params.n { return; }
-    var v = value * params.scale;
-    if params.has_bias == 1u { v += f32(bias[col]); }
-    let at = params.out_offset + (batch * params.m + row) * params.n + col;
-    v = activation(params.activation, v, params.alpha, params.beta);
-    if params.accumulate == 1u { v += f32(out[at]); }
-    out[at] = elem(v);
-}
-
-fn store4(row: u32, col: u32, batch: u32, value: vec4<f32>) {
-    store(row, col, batch, value.x);
-    store(row, col + THREADS, batch, value.y);
-    store(row, col + 2u * THREADS, batch, value.z);
-    store(row, col + 3u * THREADS, batch, value.w);
-}
-
 @compute @workgroup_size(8, 8)
 fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -111,8 +94,17 @@ fn forward(
         b0 += params.b_row; b1 += params.b_row; b2 += params.b_row; b3 += params.b_row;
         b4 += params.b_row; b5 += params.b_row; b6 += params.b_row; b7 += params.b_row;
     }
-    store4(row, col, batch, r0); store4(row, col + 32u, batch, s0);
-    store4(row + 1u, col, batch, r1); store4(row + 1u, col + 32u, batch, s1);
-    store4(row + 2u, col, batch, r2); store4(row + 2u, col + 32u, batch, s2);
-    store4(row + 3u, col, batch, r3); store4(row + 3u, col + 32u, batch, s3);
+    // One loop, so that the activation stands in the code once: 32 copies of it take a driver most of a second to compile.
+    var sums = array(r0, s0, r1, s1, r2, s2, r3, s3);
+    for (var i = 0u; i < 32u; i++) {
+        let own_row = row + i / 8u;
+        let own_col = col + (i % 8u) * THREADS;
+        if own_row >= params.m || own_col >= params.n { continue; }
+        var value = sums[i / 4u][i % 4u] * params.scale;
+        if params.has_bias == 1u { value += f32(bias[own_col]); }
+        value = activation(params.activation, value, params.alpha, params.beta);
+        let at = params.out_offset + (batch * params.m + own_row) * params.n + own_col;
+        if params.accumulate == 1u { value += f32(out[at]); }
+        out[at] = elem(value);
+    }
 }
