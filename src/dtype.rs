@@ -131,7 +131,7 @@ impl HostData {
 }
 
 /// A Rust type that a tensor can hold.
-pub trait Element: bytemuck::Pod + Send + Sync {
+pub trait Element: bytemuck::Pod + Default + Send + Sync {
     /// The matching [`DType`].
     const DTYPE: DType;
     /// Wraps host memory.

@@ -287,6 +287,11 @@ impl Trainer {
     ///
     /// Errors: all epochs are done; the loss is not finite; the operations' errors.
     pub fn epoch(&mut self) -> Result<EpochReport> {
+        // On a thread of the pool: the CPU path's many short parallel sections then start without waking it first.
+        rayon::scope(|_| self.epoch_in_pool())
+    }
+
+    fn epoch_in_pool(&mut self) -> Result<EpochReport> {
         if self.is_done() {
             return Err(Error::argument(
                 "align",

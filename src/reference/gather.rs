@@ -1,9 +1,17 @@
 //! Rows picked by index.
 
+use rayon::prelude::*;
+
+/// Copies that are not worth a task of their own.
+const ROWS_PER_TASK: usize = 64;
+
 /// `out[i] = x[indices[i]]`, rows of `width` elements.
-pub fn gather<T: Copy>(x: &[T], indices: &[u32], width: usize) -> Vec<T> {
-    let mut out = Vec::with_capacity(indices.len() * width);
-    indices.iter().for_each(|&row| out.extend_from_slice(&x[row as usize * width..][..width]));
+pub fn gather<T: Copy + Default + Send + Sync>(x: &[T], indices: &[u32], width: usize) -> Vec<T> {
+    let mut out = vec![T::default(); indices.len() * width];
+    if width > 0 {
+        let rows = out.par_chunks_mut(width).zip(indices).with_min_len(ROWS_PER_TASK);
+        rows.for_each(|(out, &row)| out.copy_from_slice(&x[row as usize * width..][..width]));
+    }
     out
 }
 
