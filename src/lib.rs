@@ -1,4 +1,38 @@
-//! x
+//! Aligns and fuses the features of several modalities (images, text, audio …) on any GPU through WebGPU (Vulkan, Metal, DX12), and
+//! on the CPU where there is none.
+//!
+//! Every operation is one function that runs on either device; on a tape ([`autograd`]) any model made of them trains. Each kernel is
+//! verified against a plain f64 definition ([`reference`]) on the very device it runs on (`cases`, `crossmodal verify`).
+//!
+//! ```
+//! use crossmodal::autograd::Tape;
+//! use crossmodal::ops::{InfoNceOptions, info_nce::INFO_NCE, l2_normalize::L2_NORMALIZE};
+//! use crossmodal::{Device, Tensor};
+//!
+//! let device = Device::best()?; // a real GPU, else the CPU path
+//! let image = Tensor::from_slice(&device, &[2, 3], &[1f32, 0., 2., 0., 3., 1.])?;
+//! let text = Tensor::from_slice(&device, &[2, 3], &[2f32, 0., 3., 1., 2., 0.])?;
+//! let tape = Tape::new();
+//! let (x, y) = (tape.leaf(&image), tape.leaf(&text));
+//! let log_scale = tape.leaf(&Tensor::scalar(&device, 2f32)?);
+//! let (x_hat, y_hat) = (tape.apply(&L2_NORMALIZE, (), &[&x])?, tape.apply(&L2_NORMALIZE, (), &[&y])?);
+//! let loss = tape.apply(&INFO_NCE, InfoNceOptions::default(), &[&x_hat, &y_hat, &log_scale])?;
+//! let gradients = tape.backward(&loss)?;
+//! println!("loss {:.3}", loss.value().item()?);
+//! assert_eq!(gradients.get(&x).unwrap().shape(), [2, 3]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`Tensor`], [`Device`], [`DType`] | dense arrays on the CPU or a GPU |
+//! | [`ops`] | the operations, forward and backward |
+//! | [`autograd`], [`nn`], [`optim`] | the tape; layers; optimisers, schedule, checkpoints |
+//! | `align` (feature `io`) | the main job: two modalities' stored features to trained heads and retrieval scores |
+//! | `io` (feature `io`) | `.npy` and `.safetensors` |
+//! | [`gpu`] | the dispatcher: adapters, memory, profiling |
+//! | [`reference`], `cases` (feature `verify`) | the definitions; the table of cases that verifies every device |
+
 #[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 pub mod align;
 pub mod autograd;
@@ -25,6 +59,11 @@ pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use tensor::Tensor;
+
+/// The README's examples are compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Drives a future to its end on this thread.
 #[cfg(not(target_arch = "wasm32"))]

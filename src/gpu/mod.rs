@@ -1,6 +1,6 @@
 //! The dispatcher: the one place that knows wgpu.
 //!
-//! [`Gpu::open`] takes an adapter; tensors take [buffers](pool) from its pool; [`Gpu::dispatch`] records a [`Kernel`];
+//! [`Gpu::open`] takes an adapter; tensors take buffers from its pool; operations record [`Kernel`]s;
 //! [`Gpu::submit`] hands everything recorded so far to the driver at once. Nothing waits until something is read.
 
 mod adapter;

@@ -29,7 +29,7 @@ const FORWARD: Kernel = Kernel::new::<Params>("concat", "forward", SOURCE, &[rea
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
-/// How the tape calls [`concat`]: the option is the axis.
+/// How the tape calls [`concat()`]: the option is the axis.
 pub const CONCAT: Rule<usize> = Rule {
     name: "concat",
     forward: |axis, inputs| Ok(Forward::one(concat(inputs, *axis)?)),
@@ -108,7 +108,7 @@ pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
 
 /// `x` cut along `axis` into parts of the given sizes, which add up to its own.
 ///
-/// Errors: the axis does not exist; the sizes do not add up; `x` is not floating-point. Example: [`concat`].
+/// Errors: the axis does not exist; the sizes do not add up; `x` is not floating-point. Example: [`concat()`].
 pub fn split(x: &Tensor, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
     check_floats("split", &[("x", x)])?;
     check_axis("split", x.shape(), axis)?;

@@ -50,7 +50,7 @@ impl AdamW {
 
     /// One step with a learning rate. A parameter without a gradient stays as it is.
     ///
-    /// Errors: as many gradients as parameters are expected; those of [`adamw`].
+    /// Errors: as many gradients as parameters are expected; those of [`adamw()`].
     pub fn step(
         &mut self,
         parameters: &mut Parameters,

@@ -1,5 +1,5 @@
 //! The plain definition of every operation: f64 in, f64 out, the formula read off the page. Every device is verified against
-//! these functions, and the CPU path runs them, except where [`cpu`](crate::cpu) has a fast twin.
+//! these functions, and the CPU path runs them, except where `src/cpu` has a fast twin.
 
 mod adamw;
 mod binary;
