@@ -1,8 +1,20 @@
 //! Element types.
+//!
+//! ```
+//! use crossmodal::{DType, dtype::Element};
+//! assert_eq!((f32::DTYPE, f32::DTYPE.to_string()), (DType::F32, "f32".to_string()));
+//! ```
 
 use half::f16;
 
 /// The type of a tensor's elements.
+///
+/// ```
+/// use crossmodal::DType;
+/// assert_eq!(DType::F16.size(), 2);
+/// assert!(DType::F16.is_float() && !DType::U32.is_float());
+/// assert_eq!(DType::F16.to_string(), "f16");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
     /// 32-bit float: every device.
@@ -17,6 +29,10 @@ pub enum DType {
 
 impl DType {
     /// Bytes an element takes.
+    ///
+    /// ```
+    /// assert_eq!(crossmodal::DType::F64.size(), 8);
+    /// ```
     pub fn size(self) -> usize {
         match self {
             DType::F16 => 2,
@@ -26,11 +42,19 @@ impl DType {
     }
 
     /// Whether it is a floating-point type.
+    ///
+    /// ```
+    /// assert!(!crossmodal::DType::U32.is_float());
+    /// ```
     pub fn is_float(self) -> bool {
         self != DType::U32
     }
 
-    /// The name in WGSL, where it has one.
+    /// The name in WGSL; `f64`, which WGSL lacks.
+    ///
+    /// ```
+    /// assert_eq!(crossmodal::DType::F16.wgsl(), "f16");
+    /// ```
     pub fn wgsl(self) -> &'static str {
         match self {
             DType::F32 => "f32",
@@ -48,6 +72,13 @@ impl std::fmt::Display for DType {
 }
 
 /// Host memory of one element type.
+///
+/// ```
+/// use crossmodal::{DType, dtype::HostData};
+/// let data = HostData::F32(vec![1., 2.]);
+/// assert_eq!((data.dtype(), data.bytes().len()), (DType::F32, 8));
+/// assert_eq!(data.to_f64(), [1., 2.].as_slice());
+/// ```
 #[derive(Debug, Clone)]
 pub enum HostData {
     /// 32-bit floats.
@@ -61,7 +92,7 @@ pub enum HostData {
 }
 
 impl HostData {
-    /// The element type.
+    /// The element type. Example: [`HostData`].
     pub fn dtype(&self) -> DType {
         match self {
             HostData::F32(_) => DType::F32,
@@ -72,6 +103,11 @@ impl HostData {
     }
 
     /// The elements' bytes.
+    ///
+    /// ```
+    /// use crossmodal::dtype::HostData;
+    /// assert_eq!(HostData::U32(vec![1]).bytes(), 1u32.to_ne_bytes());
+    /// ```
     pub fn bytes(&self) -> &[u8] {
         match self {
             HostData::F32(v) => bytemuck::cast_slice(v),
@@ -81,7 +117,13 @@ impl HostData {
         }
     }
 
-    /// Elements of type `dtype` from their bytes.
+    /// Elements of type `dtype` from their bytes in the host's order.
+    ///
+    /// ```
+    /// use crossmodal::{DType, dtype::HostData};
+    /// let data = HostData::from_bytes(DType::U32, &7u32.to_ne_bytes());
+    /// assert_eq!(data.to_f64(), [7.].as_slice());
+    /// ```
     pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Self {
         match dtype {
             DType::F32 => HostData::F32(bytemuck::pod_collect_to_vec(bytes)),
@@ -91,7 +133,13 @@ impl HostData {
         }
     }
 
-    /// The values rounded once to `dtype`.
+    /// The values rounded to `dtype`; u32 drops the fraction and saturates.
+    ///
+    /// ```
+    /// use crossmodal::{DType, dtype::HostData};
+    /// let data = HostData::from_f64(DType::U32, vec![2.9, -1.]);
+    /// assert_eq!(data.to_f64(), [2., 0.].as_slice());
+    /// ```
     pub fn from_f64(dtype: DType, values: Vec<f64>) -> Self {
         match dtype {
             DType::F32 => HostData::F32(values.into_iter().map(|v| v as f32).collect()),
@@ -125,12 +173,25 @@ impl HostData {
     }
 
     /// The values widened to f64: exact for every type.
+    ///
+    /// ```
+    /// use crossmodal::dtype::HostData;
+    /// assert_eq!(HostData::F32(vec![0.5]).to_f64(), [0.5].as_slice());
+    /// ```
     pub fn to_f64(&self) -> std::borrow::Cow<'_, [f64]> {
         self.range_to_f64(0..self.bytes().len() / self.dtype().size())
     }
 }
 
 /// A Rust type that a tensor can hold.
+///
+/// ```
+/// use crossmodal::dtype::{Element, HostData};
+/// let mut data = u32::wrap(vec![1, 2]);
+/// assert!(f32::peek(&data).is_none());
+/// u32::peek_mut(&mut data).unwrap()[0] = 9;
+/// assert_eq!(u32::peek(&data), Some(&vec![9, 2]));
+/// ```
 pub trait Element: bytemuck::Pod + Default + Send + Sync {
     /// The matching [`DType`].
     const DTYPE: DType;

@@ -1,6 +1,23 @@
 //! The one error type: what was asked, what was expected, what came.
+//!
+//! ```
+//! use crossmodal::{Device, Error, Tensor};
+//! let error = Tensor::from_slice(&Device::Cpu, &[3], &[1f32]).unwrap_err();
+//! assert!(matches!(error, Error::Argument { op: "Tensor", argument: "data", .. }));
+//! assert_eq!(error.to_string(), "Tensor: data: expected 3 elements for shape [3], got 1");
+//! ```
 
-/// What a call of this crate can fail with. No public function panics on bad input; nothing is half-written when it fails.
+/// What a call of this crate can fail with. An operation that fails changes none of its arguments; a file is
+/// whole or not there. Functions without a [`Result`] expect what their documentation says of their arguments
+/// and panic otherwise.
+///
+/// ```
+/// use crossmodal::{Device, Error};
+/// match Device::named("no such device") {
+///     Err(Error::NoDevice { exist, .. }) => assert!(exist.contains("cpu")),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -83,10 +100,24 @@ pub enum Error {
 }
 
 /// The result of every fallible call of this crate.
+///
+/// ```
+/// use crossmodal::{Error, Result};
+/// fn half(n: usize) -> Result<usize> {
+///     if n % 2 == 0 { Ok(n / 2) } else { Err(Error::argument("half", "n", "an even number", n)) }
+/// }
+/// assert_eq!(half(4)?, 2);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An [`Error::Argument`].
+    ///
+    /// ```
+    /// let error = crossmodal::Error::argument("half", "n", "an even number", 3);
+    /// assert_eq!(error.to_string(), "half: n: expected an even number, got 3");
+    /// ```
     pub fn argument(
         op: &'static str,
         argument: &'static str,
@@ -97,6 +128,10 @@ impl Error {
     }
 
     /// An [`Error::File`].
+    ///
+    /// ```
+    /// assert_eq!(crossmodal::Error::file("a.npy", "no such file").to_string(), "a.npy: no such file");
+    /// ```
     pub fn file(path: impl AsRef<std::path::Path>, message: impl std::fmt::Display) -> Self {
         Error::File { path: path.as_ref().display().to_string(), message: message.to_string() }
     }

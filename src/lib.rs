@@ -1,8 +1,9 @@
-//! Aligns and fuses the features of several modalities (images, text, audio …) on any GPU through WebGPU (Vulkan, Metal, DX12), and
-//! on the CPU where there is none.
+//! Aligns and fuses the features of several modalities (images, text, audio …) on any GPU through WebGPU
+//! (Vulkan, Metal, DX12), and on the CPU where there is none.
 //!
-//! Every operation is one function that runs on either device; on a tape ([`autograd`]) any model made of them trains. Each kernel is
-//! verified against a plain f64 definition ([`reference`]) on the very device it runs on (`cases`, `crossmodal verify`).
+//! Every operation is one function that runs on either device; on a tape ([`autograd`]) any model made of
+//! them trains. Each kernel is verified against a plain f64 definition ([`mod@reference`]) on the very device
+//! it runs on (`cases`, `crossmodal verify`).
 //!
 //! ```
 //! use crossmodal::autograd::Tape;
@@ -31,7 +32,7 @@
 //! | `align` (feature `io`) | the main job: two modalities' stored features to trained heads and retrieval scores |
 //! | `io` (feature `io`) | `.npy` and `.safetensors` |
 //! | [`gpu`] | the dispatcher: adapters, memory, profiling |
-//! | [`reference`], `cases` (feature `verify`) | the definitions; the table of cases that verifies every device |
+//! | [`mod@reference`], `cases` (feature `verify`) | the definitions; the cases that verify every device |
 
 #[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 pub mod align;

@@ -1,4 +1,12 @@
 //! Tensors: a shape, an element type and row-major storage on a device.
+//!
+//! ```
+//! use crossmodal::{DType, Device, Tensor};
+//! let x = Tensor::zeros(&Device::Cpu, &[2, 3], DType::F16)?;
+//! assert_eq!((x.shape(), x.dtype(), x.device()), (&[2, 3][..], DType::F16, &Device::Cpu));
+//! assert_eq!(x.to_f64_vec()?, [0.; 6]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use crate::device::Device;
 use crate::dtype::{DType, Element, HostData};
@@ -41,28 +49,57 @@ impl std::fmt::Debug for Tensor {
 impl Tensor {
     /// A tensor of `data` on `device`.
     ///
-    /// Errors: `data` does not have as many elements as `shape`; more than 8 axes or 2³² elements; the device lacks the
-    /// type, the memory, or a binding that large.
+    /// Errors: `data` does not have as many elements as `shape`; more than 8 axes; 2³² elements or more; the
+    /// device lacks the type, the memory, or a binding that large. Example: [`Tensor`].
     pub fn from_slice<T: Element>(device: &Device, shape: &[usize], data: &[T]) -> Result<Tensor> {
         Self::from_vec(device, shape, data.to_vec())
     }
 
     /// As [`Tensor::from_slice`], taking the memory over on the CPU.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// let x = Tensor::from_vec(&Device::Cpu, &[2], vec![1u32, 2])?;
+    /// assert!(Tensor::from_vec(&Device::Cpu, &[3], vec![1u32, 2]).is_err());
+    /// assert_eq!(x.to_vec::<u32>()?, [1, 2]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn from_vec<T: Element>(device: &Device, shape: &[usize], data: Vec<T>) -> Result<Tensor> {
         Self::from_host(device, shape, T::wrap(data))
     }
 
     /// A tensor of one value without axes.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// let t = Tensor::scalar(&Device::Cpu, 2.5f32)?;
+    /// assert_eq!((t.shape().len(), t.item()?), (0, 2.5));
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn scalar<T: Element>(device: &Device, value: T) -> Result<Tensor> {
         Self::from_vec(device, &[], vec![value])
     }
 
-    /// The values, rounded once to `dtype`.
+    /// The values rounded to `dtype`; u32 drops the fraction. Errors: as [`Tensor::from_slice`].
+    ///
+    /// ```
+    /// use crossmodal::{DType, Device, Tensor};
+    /// let x = Tensor::from_f64(&Device::Cpu, &[2], DType::F16, vec![0.1, 1.])?;
+    /// assert_eq!(x.to_f64_vec()?, [0.0999755859375, 1.]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn from_f64(device: &Device, shape: &[usize], dtype: DType, values: Vec<f64>) -> Result<Tensor> {
         Self::from_host(device, shape, HostData::from_f64(dtype, values))
     }
 
     /// A tensor of host memory of whichever type it has. Errors: as [`Tensor::from_slice`].
+    ///
+    /// ```
+    /// use crossmodal::{DType, Device, Tensor, dtype::HostData};
+    /// let x = Tensor::from_host(&Device::Cpu, &[2, 1], HostData::F64(vec![1., 2.]))?;
+    /// assert_eq!((x.dtype(), x.to_vec::<f64>()?), (DType::F64, vec![1., 2.]));
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn from_host(device: &Device, shape: &[usize], data: HostData) -> Result<Tensor> {
         let dtype = data.dtype();
         let elements = data.bytes().len() / dtype.size();
@@ -83,6 +120,12 @@ impl Tensor {
     }
 
     /// A tensor of zeros.
+    ///
+    /// ```
+    /// use crossmodal::{DType, Device, Tensor};
+    /// assert_eq!(Tensor::zeros(&Device::Cpu, &[2], DType::U32)?.to_vec::<u32>()?, [0, 0]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn zeros(device: &Device, shape: &[usize], dtype: DType) -> Result<Tensor> {
         if let Device::Gpu(gpu) = device {
             let out = Self::uninit("zeros", device, shape, dtype)?;
@@ -109,26 +152,33 @@ impl Tensor {
     }
 
     /// The sizes of the axes.
+    ///
+    /// ```
+    /// use crossmodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, &[2, 3], DType::F32)?;
+    /// assert_eq!((x.shape(), x.len(), x.is_empty()), (&[2, 3][..], 6, false));
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The number of elements.
+    /// The number of elements. Example: [`Tensor::shape`].
     pub fn len(&self) -> usize {
         count(&self.shape)
     }
 
-    /// Whether it has no elements.
+    /// Whether it has no elements. Example: [`Tensor::shape`].
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The element type.
+    /// The element type. Example: [`tensor`](crate::tensor).
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// Where it lives.
+    /// Where it lives. Example: [`tensor`](crate::tensor).
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -137,7 +187,16 @@ impl Tensor {
         (self.len() * self.dtype.size()) as u64
     }
 
-    /// The same elements under another shape, sharing the storage. Errors: the counts differ.
+    /// The same elements under another shape, sharing the storage. Errors: the counts differ; more than 8
+    /// axes.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, &[4], &[1f32, 2., 3., 4.])?;
+    /// assert_eq!(x.reshape(&[2, 2])?.shape(), [2, 2]);
+    /// assert!(x.reshape(&[3]).is_err());
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
         check("reshape", &self.device, shape, self.dtype)?;
         if count(shape) != self.len() {
@@ -152,13 +211,30 @@ impl Tensor {
     }
 
     /// The elements on the host; waits for the device. Errors: `T` is not the tensor's type; the driver's.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, &[2], &[1f32, 2.])?;
+    /// assert_eq!(x.to_vec::<f32>()?, [1., 2.]);
+    /// assert!(x.to_vec::<f64>().is_err());
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.expect_dtype(T::DTYPE)?;
         Ok(T::peek(&*self.host()?).cloned().unwrap_or_default())
     }
 
-    /// The elements on the host, for callers that must not block.
+    /// The elements on the host, for callers that must not block. Errors: as [`Tensor::to_vec`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "gpu")] {
+    /// use crossmodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, &[2], &[1f32, 2.])?;
+    /// assert_eq!(pollster::block_on(x.to_vec_async::<f32>())?, [1., 2.]); // or `.await`
+    /// # }
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub async fn to_vec_async<T: Element>(&self) -> Result<Vec<T>> {
         self.expect_dtype(T::DTYPE)?;
         match (&self.storage, &self.device) {
@@ -171,18 +247,39 @@ impl Tensor {
     }
 
     /// The elements on the host, widened to f64; waits for the device.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, &[2], &[3u32, 4])?;
+    /// assert_eq!(x.to_f64_vec()?, [3., 4.]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
         Ok(self.host()?.to_f64().into_owned())
     }
 
     /// The elements on the host in their own type; waits for the device.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, dtype::HostData};
+    /// let x = Tensor::from_slice(&Device::Cpu, &[2], &[3u32, 4])?;
+    /// assert!(matches!(x.to_host()?, HostData::U32(values) if values == [3, 4]));
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_host(&self) -> Result<HostData> {
         Ok(self.host()?.into_owned())
     }
 
     /// The one element of a tensor of one element; waits for the device. Errors: it has more or none.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// assert_eq!(Tensor::from_slice(&Device::Cpu, &[1, 1], &[7f32])?.item()?, 7.);
+    /// assert!(Tensor::from_slice(&Device::Cpu, &[2], &[7f32, 8.])?.item().is_err());
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn item(&self) -> Result<f64> {
         match self.to_f64_vec()?.as_slice() {
@@ -191,7 +288,18 @@ impl Tensor {
         }
     }
 
-    /// The tensor on another device, itself if it is there already; waits for the one it comes from.
+    /// The tensor on another device, itself if it is there already; waits for the one it comes from. Errors:
+    /// as [`Tensor::from_slice`]; the driver's.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, &[2], &[1f32, 2.])?;
+    /// if let Ok(gpu) = Device::named("gpu") {
+    ///     assert_eq!(x.to_device(&gpu)?.device(), &gpu);
+    /// }
+    /// assert_eq!(x.to_device(&Device::Cpu)?.to_vec::<f32>()?, [1., 2.]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_device(&self, device: &Device) -> Result<Tensor> {
         if *device == self.device {
@@ -261,7 +369,19 @@ impl Tensor {
         Ok(())
     }
 
-    /// Whether nothing was written behind this tensor's elements, see [`Gpu::poison`](crate::gpu::Gpu::poison). True on the CPU.
+    /// Whether nothing was written behind this tensor's elements, if [`Gpu::poison`](crate::gpu::Gpu::poison)
+    /// was on when it was made; waits for the device. True on the CPU.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// assert!(Tensor::scalar(&Device::Cpu, 1f32)?.guard_is_intact()?);
+    /// if let Ok(device @ Device::Gpu(gpu)) = &Device::named("gpu") {
+    ///     gpu.poison(true);
+    ///     assert!(Tensor::scalar(device, 1f32)?.guard_is_intact()?);
+    ///     gpu.poison(false);
+    /// }
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     #[cfg(all(feature = "gpu", feature = "verify", not(target_arch = "wasm32")))]
     pub fn guard_is_intact(&self) -> Result<bool> {
         match (&self.storage, &self.device) {

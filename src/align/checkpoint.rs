@@ -32,7 +32,7 @@ impl Trainer {
     }
 
     /// Writes everything that [`Trainer::resume`] needs to continue with the same bits. Waits for the device. Errors: the
-    /// file's. The file is whole or not there.
+    /// file's. The file is whole or not there. Example: [`Trainer`].
     pub fn save_checkpoint(&self, path: &Path) -> Result<()> {
         let (mut extra, mut metadata) = (BTreeMap::new(), self.identity());
         metadata.insert("epochs_done".into(), self.epochs_done.to_string());
@@ -54,7 +54,8 @@ impl Trainer {
 
     /// Continues from a checkpoint of the same recipe and data.
     ///
-    /// Errors: the file's; what differs, if it is of another recipe or of other data; those of [`Trainer::new`].
+    /// Errors: the file's; what differs, if it is of another recipe or of other data; those of
+    /// [`Trainer::new`]. Example: [`Trainer`].
     pub fn resume(device: &Device, data: &Data, recipe: &Recipe, path: &Path) -> Result<Trainer> {
         let mut trainer = Self::new(device, data, recipe)?;
         let (_, found) = read_safetensors(path)?;

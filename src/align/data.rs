@@ -6,6 +6,13 @@ use crate::nn::generator;
 use rand::seq::SliceRandom;
 
 /// Row numbers for training, for choosing the epoch, and for the final scores.
+///
+/// ```
+/// use crossmodal::align::Split;
+/// let split = Split { train: vec![0, 1, 2, 3], validation: vec![4, 5], test: vec![6, 7] };
+/// assert_eq!(split, Split::from_labels(&[0, 0, 0, 0, 1, 1, 2, 2])?);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     /// Rows that train.
@@ -19,7 +26,7 @@ pub struct Split {
 impl Split {
     /// From one label a row: 0 train, 1 validation, 2 test.
     ///
-    /// Errors: another label; a part without rows.
+    /// Errors: another label; a part with fewer than two rows.
     ///
     /// ```
     /// let split = crossmodal::align::Split::from_labels(&[0, 2, 1, 0, 1, 2])?;
@@ -43,6 +50,14 @@ impl Split {
     /// 80 % train, 10 % validation, 10 % test, drawn with a seed; each part in ascending order.
     ///
     /// Errors: fewer than 20 rows, of which a tenth is less than two.
+    ///
+    /// ```
+    /// use crossmodal::align::Split;
+    /// let split = Split::random(100, 0)?;
+    /// assert_eq!((split.train.len(), split.validation.len(), split.test.len()), (80, 10, 10));
+    /// assert_eq!(split, Split::random(100, 0)?);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn random(rows: usize, seed: u64) -> Result<Split> {
         if rows < 20 {
             return Err(Error::argument("Split", "rows", "at least 20 rows for a split of 80/10/10", rows));
@@ -72,6 +87,15 @@ impl Split {
 }
 
 /// Two modalities' features, row i of one belonging to row i of the other.
+///
+/// ```
+/// use crossmodal::{align::{Data, Split}, io::Features};
+/// let features = |rows: usize| Features { rows, cols: 1, values: vec![1.; rows] };
+/// let split = Split::from_labels(&[0, 0, 1, 1, 2, 2])?;
+/// assert!(Data::new(features(6), features(5), split.clone()).is_err());
+/// assert_eq!(Data::new(features(6), features(6), split)?.left.rows, 6);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Data {
     /// One modality `[rows, its width]`.
@@ -83,7 +107,9 @@ pub struct Data {
 }
 
 impl Data {
-    /// Errors: the row counts differ; the split names a row that is not there.
+    /// Pairs row i of `left` with row i of `right`.
+    ///
+    /// Errors: the row counts differ; the split names a row that is not there. Example: [`Data`].
     pub fn new(left: Features, right: Features, split: Split) -> Result<Data> {
         if left.rows != right.rows {
             let expected = format!("{} rows as left has", left.rows);

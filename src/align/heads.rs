@@ -12,9 +12,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// One modality's head: standardise, multiply, normalise.
+///
+/// ```
+/// use crossmodal::{Device, align::{Head, Standardisation}, io::Features};
+/// let standardisation = Standardisation { mean: vec![0., 0.], deviation: vec![1., 1.] };
+/// let (name, weight, bias) = ("image".to_string(), vec![1., 0., 0., 1.], vec![0., 0.]);
+/// let head = Head { name, inputs: 2, dim: 2, standardisation, weight, bias };
+/// let z = head.project(&Device::Cpu, &Features { rows: 1, cols: 2, values: vec![3., 4.] })?;
+/// assert!((z.values[0] - 0.6).abs() < 1e-6 && (z.values[1] - 0.8).abs() < 1e-6);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
-    /// What the features were called when it was trained.
+    /// What [`Heads::save`] was told the features are called; `left` or `right` before.
     pub name: String,
     /// The width of the features.
     pub inputs: usize,
@@ -29,6 +39,22 @@ pub struct Head {
 }
 
 /// Both heads, the logit scale, and the epoch they are from.
+///
+/// ```
+/// use crossmodal::align::{Head, Heads, Standardisation};
+/// let standardisation = Standardisation { mean: vec![0.], deviation: vec![1.] };
+/// let left =
+///     Head { name: "left".into(), inputs: 1, dim: 1, standardisation, weight: vec![1.], bias: vec![0.] };
+/// let heads = Heads { right: left.clone(), left, log_scale: 2.5, epoch: 1 };
+/// # let folder = std::env::temp_dir().join(format!("crossmodal-doc-heads-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let path = folder.join("heads.safetensors");
+/// heads.save(&path, "image", "text")?;
+/// let loaded = Heads::load(&path)?;
+/// assert_eq!((loaded.left.name.as_str(), loaded.left.weight, loaded.epoch), ("image", vec![1.], 1));
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heads {
     /// The left modality's.
@@ -47,7 +73,7 @@ const CHUNK: usize = 1 << 14;
 impl Head {
     /// Features `[rows, inputs]` in the shared space `[rows, dim]`, rows of length one.
     ///
-    /// Waits for the device. Errors: the width is not the head's; the device's.
+    /// Waits for the device. Errors: the width is not the head's; the device's. Example: [`Head`].
     pub fn project(&self, device: &Device, features: &Features) -> Result<Features> {
         if features.cols != self.inputs {
             let expected = format!("{} features a row as head '{}' was trained on", self.inputs, self.name);
@@ -110,9 +136,10 @@ impl Head {
 }
 
 impl Heads {
-    /// Writes both heads, the scale, the standardisation, the inputs' names and widths to a .safetensors file.
+    /// Writes both heads, the scale, the standardisation, the inputs' names and widths, and the epoch to a
+    /// .safetensors file.
     ///
-    /// Errors: the file's. The file is whole or not there.
+    /// Errors: the file's. The file is whole or not there. Example: [`Heads`].
     pub fn save(&self, path: &Path, left_name: &str, right_name: &str) -> Result<()> {
         let scale = Array { shape: vec![1], data: HostData::F64(vec![self.log_scale]) };
         let both = self.left.arrays("left").into_iter().chain(self.right.arrays("right"));
@@ -128,7 +155,7 @@ impl Heads {
         write_safetensors(path, &arrays, &metadata.map(|(key, value)| (key.to_string(), value)).into())
     }
 
-    /// Reads what [`Heads::save`] wrote. Errors: the file's; it is not such a file.
+    /// Reads what [`Heads::save`] wrote. Errors: the file's; it is not such a file. Example: [`Heads`].
     pub fn load(path: &Path) -> Result<Heads> {
         let (arrays, metadata) = read_safetensors(path)?;
         let heads = || {

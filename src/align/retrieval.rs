@@ -6,7 +6,7 @@ use crate::io::Features;
 use crate::reference::l2_normalize;
 use rayon::prelude::*;
 
-/// Scores of one direction.
+/// Scores of one direction. Example: [`Retrieval`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Scores {
     /// Queries whose own item is ranked first, in percent.
@@ -22,6 +22,16 @@ pub struct Scores {
 }
 
 /// Scores of both directions.
+///
+/// ```
+/// use crossmodal::{align::{Retrieval, Scores, retrieval}, io::Features};
+/// let rows = Features { rows: 2, cols: 2, values: vec![1., 0., 0., 1.] };
+/// let perfect = Scores {
+///     recall_at_1: 100., recall_at_5: 100., recall_at_10: 100., median_rank: 1., mean_rank: 1.,
+/// };
+/// assert_eq!(retrieval(&rows, &rows)?, Retrieval { left_to_right: perfect, right_to_left: perfect });
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Retrieval {
     /// Left rows as queries, right rows as the gallery.
@@ -32,6 +42,13 @@ pub struct Retrieval {
 
 impl Retrieval {
     /// Recall at 10, the mean of both directions: what the best epoch is chosen by.
+    ///
+    /// ```
+    /// use crossmodal::align::{Retrieval, Scores};
+    /// let half = Scores { recall_at_10: 50., ..Default::default() };
+    /// let retrieval = Retrieval { left_to_right: half, right_to_left: Scores::default() };
+    /// assert_eq!(retrieval.mean_recall_at_10(), 25.);
+    /// ```
     pub fn mean_recall_at_10(&self) -> f64 {
         0.5 * (self.left_to_right.recall_at_10 + self.right_to_left.recall_at_10)
     }
@@ -76,6 +93,14 @@ const CHUNK: usize = 1 << 20;
 /// similar, or as similar with a lower index. Computed in chunks of queries, without a sort or a stored matrix.
 ///
 /// Errors: as [`retrieval`].
+///
+/// ```
+/// use crossmodal::{align::ranks, io::Features};
+/// let queries = Features { rows: 2, cols: 2, values: vec![1., 0., 0., 1.] };
+/// let gallery = Features { rows: 2, cols: 2, values: vec![0.6, 0.8, 1., 0.] };
+/// assert_eq!(ranks(&queries, &gallery)?, [2, 2]); // each finds the other's item first
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn ranks(queries: &Features, gallery: &Features) -> Result<Vec<u32>> {
     let (rows, cols) = (queries.rows, queries.cols);
     if rows == 0 || cols == 0 {

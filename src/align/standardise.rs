@@ -6,6 +6,14 @@ use crate::io::Features;
 const EPS: f64 = 1e-6;
 
 /// Mean and standard deviation of each feature.
+///
+/// ```
+/// use crossmodal::{align::Standardisation, io::Features};
+/// let features = Features { rows: 3, cols: 1, values: vec![1., 3., 100.] };
+/// let standardisation = Standardisation::fit(&features, &[0, 1]);
+/// assert_eq!((standardisation.mean[0], standardisation.deviation[0]), (2., 1.));
+/// assert!((standardisation.apply(&[4.])[0] - 2.).abs() < 1e-5);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standardisation {
     /// The means.
@@ -15,7 +23,8 @@ pub struct Standardisation {
 }
 
 impl Standardisation {
-    /// Of the given rows, in f64 and two passes.
+    /// Of the given rows, in f64 and two passes; NaN of no rows. Panics if a row is not there. Example:
+    /// [`Standardisation`].
     pub fn fit(features: &Features, rows: &[u32]) -> Standardisation {
         let (cols, count) = (features.cols, rows.len() as f64);
         let row = |row: u32| &features.values[row as usize * cols..][..cols];
@@ -33,7 +42,8 @@ impl Standardisation {
         Standardisation { mean, deviation }
     }
 
-    /// `(x − mean) / (deviation + 1e-6)`, computed in f64 and rounded to f32.
+    /// `(x − mean) / (deviation + 1e-6)` of whole rows, computed in f64 and rounded to f32. Example:
+    /// [`Standardisation`].
     pub fn apply(&self, values: &[f32]) -> Vec<f32> {
         let columns = self.mean.iter().zip(&self.deviation).cycle();
         values

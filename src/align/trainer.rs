@@ -17,6 +17,12 @@ use rand::seq::SliceRandom;
 use std::time::Instant;
 
 /// What is trained, for how long, with which numbers.
+///
+/// ```
+/// use crossmodal::align::Recipe;
+/// let recipe = Recipe { epochs: 10, learning_rate: 3e-4, ..Recipe::default() };
+/// assert_eq!((recipe.dim, recipe.batch_size, recipe.temperature), (256, 256, 0.07));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Recipe {
     /// The width of the shared space.
@@ -50,6 +56,7 @@ impl Default for Recipe {
 }
 
 /// What an epoch did.
+/// Example: [`align`](crate::align).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpochReport {
     /// Its number, from 1.
@@ -71,6 +78,17 @@ pub struct EpochReport {
 }
 
 /// The weights of one head at the start.
+///
+/// ```
+/// use crossmodal::{Device, align::{Data, HeadWeights, Recipe, Split, Trainer}, io::Features};
+/// let features = Features { rows: 20, cols: 1, values: (0..20).map(|i| i as f32).collect() };
+/// let data = Data::new(features.clone(), features, Split::random(20, 0)?)?;
+/// let recipe = Recipe { dim: 2, epochs: 1, batch_size: 4, ..Recipe::default() };
+/// let weights = HeadWeights { weight: vec![0.5, -0.5], bias: vec![0., 1.] };
+/// let trainer = Trainer::from_weights(&Device::Cpu, &data, &recipe, weights.clone(), weights)?;
+/// assert_eq!(trainer.heads()?.left.weight, [0.5, -0.5]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadWeights {
     /// `W [inputs, dim]`, row-major.
@@ -88,6 +106,26 @@ pub(super) struct Side {
 }
 
 /// Two heads in training.
+///
+/// ```
+/// use crossmodal::{Device, align::{Data, Recipe, Split, Trainer}, io::Features};
+/// let features = Features { rows: 20, cols: 1, values: (0..20).map(|i| i as f32).collect() };
+/// let data = Data::new(features.clone(), features, Split::random(20, 0)?)?;
+/// let recipe = Recipe { dim: 2, epochs: 2, batch_size: 4, ..Recipe::default() };
+/// let mut trainer = Trainer::new(&Device::Cpu, &data, &recipe)?;
+/// assert!(trainer.best().is_err());
+/// assert!(trainer.epoch()?.is_best); // the first of an uninterrupted run is the best so far
+/// # let folder = std::env::temp_dir().join(format!("crossmodal-doc-trainer-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let path = folder.join("checkpoint.safetensors");
+/// trainer.save_checkpoint(&path)?;
+/// let mut resumed = Trainer::resume(&Device::Cpu, &data, &recipe, &path)?;
+/// assert_eq!(resumed.epoch()?.loss, trainer.epoch()?.loss); // the same bits
+/// assert_eq!((resumed.is_done(), resumed.epochs_done()), (true, 2));
+/// assert_eq!(resumed.best()?, trainer.best()?);
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub struct Trainer {
     device: Device,
     pub(super) recipe: Recipe,
@@ -190,7 +228,9 @@ fn check(data: &Data, recipe: &Recipe) -> Result<()> {
 impl Trainer {
     /// Weights uniform in `±1/√inputs`, biases 0, `t = ln(1/τ)`; features standardised on the training rows.
     ///
-    /// Errors: a batch of one row, or larger than the training rows; numbers that are not positive; the device's.
+    /// Errors: a batch of fewer than two rows or of more than there are for training; a temperature outside
+    /// 0.01 to 1; other numbers that are not positive (the decay may be 0); the device's. Example:
+    /// [`Trainer`].
     pub fn new(device: &Device, data: &Data, recipe: &Recipe) -> Result<Trainer> {
         let mut random = generator(recipe.seed, 0);
         let mut draw = |inputs: usize| -> Result<HeadWeights> {
@@ -206,7 +246,8 @@ impl Trainer {
         Self::from_weights(device, data, recipe, left, right)
     }
 
-    /// As [`Trainer::new`] with given initial weights.
+    /// As [`Trainer::new`] with given initial weights. Errors also: they have other sizes. Example:
+    /// [`HeadWeights`].
     pub fn from_weights(
         device: &Device,
         data: &Data,
@@ -241,20 +282,31 @@ impl Trainer {
         })
     }
 
-    /// Whether every epoch is done.
+    /// Whether every epoch is done. Example: [`Trainer`].
     pub fn is_done(&self) -> bool {
         self.epochs_done >= self.recipe.epochs
     }
 
-    /// Epochs done.
+    /// Epochs done. Example: [`Trainer`].
     pub fn epochs_done(&self) -> u32 {
         self.epochs_done
     }
 
     /// One step on the given rows; gives the loss before it, a scalar on the device.
     ///
-    /// On a GPU everything is recorded and submitted once; nothing is read back. Errors: a row that is not there; the
-    /// operations' errors.
+    /// On a GPU everything is recorded and then submitted; nothing is read back. Errors: a row that is not
+    /// there; the operations' errors.
+    ///
+    /// ```
+    /// use crossmodal::{Device, align::{Data, Recipe, Split, Trainer}, io::Features};
+    /// let features = Features { rows: 20, cols: 1, values: (0..20).map(|i| i as f32).collect() };
+    /// let data = Data::new(features.clone(), features, Split::random(20, 0)?)?;
+    /// let recipe = Recipe { dim: 2, epochs: 1, batch_size: 4, ..Recipe::default() };
+    /// let mut trainer = Trainer::new(&Device::Cpu, &data, &recipe)?;
+    /// assert!(trainer.step(&data.split.train[..4])?.item()? > 0.);
+    /// assert!(trainer.step(&[20]).is_err());
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn step(&mut self, batch: &[u32]) -> Result<Tensor> {
         let rate = self.schedule.at(self.optimiser.steps);
         let tape = Tape::new();
@@ -285,7 +337,7 @@ impl Trainer {
 
     /// One epoch: its steps, then scores on the validation rows. The loss is summed on the device and read once.
     ///
-    /// Errors: all epochs are done; the loss is not finite; the operations' errors.
+    /// Errors: all epochs are done; the loss is not finite; the operations' errors. Example: [`Trainer`].
     pub fn epoch(&mut self) -> Result<EpochReport> {
         // On a thread of the pool: the CPU path's many short parallel sections then start without waking it first.
         rayon::scope(|_| self.epoch_in_pool())
@@ -344,7 +396,7 @@ impl Trainer {
         retrieval(&embeddings[0], &embeddings[1])
     }
 
-    /// The heads as they are now. Waits for the device.
+    /// The heads as they are now. Waits for the device. Example: [`HeadWeights`].
     pub fn heads(&self) -> Result<Heads> {
         Ok(Heads {
             left: self.left.head(&self.parameters, "left")?,
@@ -354,7 +406,8 @@ impl Trainer {
         })
     }
 
-    /// The heads of the epoch that was best on the validation rows. Errors: no epoch is done.
+    /// The heads of the epoch that was best on the validation rows. Errors: no epoch is done. Example:
+    /// [`Trainer`].
     pub fn best(&self) -> Result<Heads> {
         let best = self.best.as_ref().map(|(_, heads)| heads.clone());
         best.ok_or_else(|| Error::argument("align", "epochs", "at least one done", 0))

@@ -19,6 +19,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 /// The record of one forward pass.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, autograd::Tape, ops::{Unary, unary::UNARY}};
+/// let tape = Tape::new();
+/// let x = tape.leaf(&Tensor::scalar(&Device::Cpu, 0f64)?);
+/// let y = tape.apply(&UNARY, Unary::Exp, &[&x])?;
+/// assert_eq!(tape.backward(&y)?.get(&x).unwrap().item()?, 1.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub struct Tape {
     /// Tells one tape's variables from another's.
     id: u64,
@@ -47,6 +56,13 @@ struct Node {
 }
 
 /// A value on a tape.
+///
+/// ```
+/// use crossmodal::{DType, Device, Tensor, autograd::Tape};
+/// let x = Tape::new().leaf(&Tensor::scalar(&Device::Cpu, 3f32)?);
+/// assert_eq!((x.value().item()?, x.dtype()), (3., DType::F32));
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Var {
     value: Tensor,
@@ -55,13 +71,23 @@ pub struct Var {
 }
 
 impl Var {
-    /// The value.
+    /// The value. Example: [`Var`].
     pub fn value(&self) -> &Tensor {
         &self.value
     }
 }
 
 /// What [`Tape::backward`] found.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, autograd::Tape, ops::{Binary, binary::BINARY}};
+/// let (tape, two) = (Tape::new(), Tensor::scalar(&Device::Cpu, 2f64)?);
+/// let (x, c) = (tape.leaf(&two), tape.constant(&two));
+/// let gradients = tape.backward(&tape.apply(&BINARY, Binary::Mul, &[&x, &c])?)?;
+/// assert_eq!(gradients.get(&x).unwrap().item()?, 2.);
+/// assert!(gradients.get(&c).is_none());
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Gradients {
     tape: u64,
@@ -70,6 +96,7 @@ pub struct Gradients {
 
 impl Gradients {
     /// The gradient of a leaf; none if the result does not depend on it, or if it is not a leaf of that tape.
+    /// Example: [`Gradients`].
     pub fn get(&self, leaf: &Var) -> Option<&Tensor> {
         let (tape, variable) = leaf.place?;
         self.by_variable.get(variable).filter(|_| tape == self.tape)?.as_ref()
@@ -83,7 +110,7 @@ impl Default for Tape {
 }
 
 impl Tape {
-    /// An empty tape.
+    /// An empty tape. Example: [`Tape`].
     pub fn new() -> Tape {
         static TAPES: AtomicU64 = AtomicU64::new(0);
         Tape { id: TAPES.fetch_add(1, Relaxed), records: true, record: Mutex::default() }
@@ -106,7 +133,7 @@ impl Tape {
         self.record.lock().expect("tape lock")
     }
 
-    /// A value whose gradient is wanted.
+    /// A value whose gradient is wanted; a constant on [`Tape::no_grad`]. Example: [`Gradients`].
     pub fn leaf(&self, value: &Tensor) -> Var {
         let place = self.records.then(|| {
             let mut record = self.record();
@@ -116,14 +143,14 @@ impl Tape {
         Var { value: value.clone(), place }
     }
 
-    /// A value without a gradient.
+    /// A value without a gradient. Example: [`Gradients`].
     pub fn constant(&self, value: &Tensor) -> Var {
         Var { value: value.clone(), place: None }
     }
 
     /// Runs an operation and records it, for operations with one result.
     ///
-    /// Errors: the operation's; an input that belongs to another tape.
+    /// Errors: the operation's; an input that belongs to another tape. Example: [`Tape`].
     pub fn apply<O: Send + Sync + 'static>(
         &self,
         rule: &'static Rule<O>,
@@ -134,6 +161,15 @@ impl Tape {
     }
 
     /// As [`Tape::apply`], with all results.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, autograd::Tape, ops::concat::SPLIT};
+    /// let tape = Tape::new();
+    /// let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[3], &[1f32, 2., 3.])?);
+    /// let parts = tape.apply_all(&SPLIT, (0, vec![1, 2]), &[&x])?;
+    /// assert_eq!(parts[1].value().to_vec::<f32>()?, [2., 3.]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn apply_all<O: Send + Sync + 'static>(
         &self,
         rule: &'static Rule<O>,
@@ -173,8 +209,9 @@ impl Tape {
 
     /// Gradients of a result of one element with respect to every leaf it depends on.
     ///
-    /// Where a value was used several times its gradients are added in a fixed order: the same bits every time. Errors: the
-    /// result has several elements, or does not depend on a leaf of this tape; the operations' errors.
+    /// Where a value was used several times its gradients are added in a fixed order: the same bits every
+    /// time. Errors: the result does not have one element, or does not depend on a leaf of this tape; the
+    /// operations' errors. Example: [`Tape`].
     pub fn backward(&self, result: &Var) -> Result<Gradients> {
         if result.value.len() != 1 {
             let got = format!("shape {:?}", result.value.shape());
@@ -184,7 +221,17 @@ impl Tape {
         self.backward_from(result, &Tensor::from_f64(device, result.value.shape(), dtype, vec![1.])?)
     }
 
-    /// As [`Tape::backward`], from a gradient of a result of any shape.
+    /// As [`Tape::backward`], from a gradient of a result of any shape. Errors: their shapes differ.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, autograd::Tape, ops::{Unary, unary::UNARY}};
+    /// let tape = Tape::new();
+    /// let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[2], &[-1f32, 1.])?);
+    /// let y = tape.apply(&UNARY, Unary::Relu, &[&x])?;
+    /// let gradients = tape.backward_from(&y, &Tensor::from_slice(&Device::Cpu, &[2], &[5f32, 6.])?)?;
+    /// assert_eq!(gradients.get(&x).unwrap().to_vec::<f32>()?, [0., 6.]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn backward_from(&self, result: &Var, gradient: &Tensor) -> Result<Gradients> {
         let Some((_, variable)) = result.place.filter(|(tape, _)| *tape == self.id) else {
             return Err(Error::argument(
@@ -239,7 +286,7 @@ impl Node {
 }
 
 impl Var {
-    /// The type of the elements.
+    /// The type of the elements. Example: [`Var`].
     pub fn dtype(&self) -> DType {
         self.value.dtype()
     }

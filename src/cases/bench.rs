@@ -7,6 +7,11 @@ use crate::error::Result;
 use std::time::{Duration, Instant};
 
 /// How large the benches' tensors are.
+///
+/// ```
+/// use crossmodal::{Device, cases::Scale};
+/// assert_eq!(Scale::of(&Device::Cpu), Scale::Small);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     /// For the CPU path and software drivers: milliseconds a case.
@@ -16,7 +21,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// What a device can do in a short time.
+    /// What a device can do in a short time. Example: [`Scale`].
     pub fn of(device: &Device) -> Scale {
         #[cfg(feature = "gpu")]
         if let Device::Gpu(gpu) = device {
@@ -32,6 +37,14 @@ impl Scale {
 }
 
 /// The times of one case.
+///
+/// ```
+/// use crossmodal::{Device, cases::{Scale, TABLE, measure}};
+/// let row = TABLE.iter().find(|row| row.op == "unary").unwrap();
+/// let measurement = measure(&Device::Cpu, &(row.bench)(Scale::Small)[0])?;
+/// assert!(measurement.runs >= 5 && measurement.median > 0. && measurement.bytes > 0.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measurement {
     /// Seconds of the first run: with it come compilation and memory.
@@ -46,9 +59,10 @@ pub struct Measurement {
     pub bytes: f64,
 }
 
-/// Times a case in f32: one cold run, then at least 5 warm ones for about half a second. Inputs are uploaded before.
+/// Times a case in f32: one cold run, then 5 to 1000 warm ones for about half a second. Inputs are uploaded
+/// before.
 ///
-/// Errors: the device's.
+/// Errors: the device's. Example: [`Measurement`].
 #[cfg(not(target_arch = "wasm32"))]
 pub fn measure(device: &Device, case: &Case) -> Result<Measurement> {
     let run = Run::under_test(device, DType::F32);

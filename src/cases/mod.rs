@@ -33,6 +33,13 @@ use crate::ops::{Rule, Saved};
 use crate::tensor::Tensor;
 
 /// One operation.
+///
+/// ```
+/// use crossmodal::cases::TABLE;
+/// let row = TABLE.iter().find(|row| row.op == "matmul").unwrap();
+/// assert!(row.kernels.iter().all(|kernel| kernel.name == "matmul"));
+/// assert!((row.cases)().iter().any(|case| case.f16));
+/// ```
 pub struct Row {
     /// Its name, in `ops`, `reference` and `shaders` alike.
     pub op: &'static str,
@@ -45,6 +52,10 @@ pub struct Row {
 }
 
 /// Every operation.
+///
+/// ```
+/// assert!(crossmodal::cases::TABLE.is_sorted_by_key(|row| row.op));
+/// ```
 pub const TABLE: &[Row] = &[
     Row { op: "adamw", kernels: ops::adamw::KERNELS, cases: optimiser::adamw, bench: optimiser::adamw_bench },
     Row {
@@ -120,11 +131,37 @@ pub const TABLE: &[Row] = &[
 ];
 
 /// Results by name: `out`, `out 1`, … and the gradients `d0`, `d1`, … of the inputs.
+///
+/// ```
+/// use crossmodal::{DType, Device, Result, Tensor, cases::{Run, TABLE}};
+/// let case = &(TABLE.iter().find(|row| row.op == "unary").unwrap().cases)()[0];
+/// let run = Run::under_test(&Device::Cpu, DType::F32);
+/// let inputs = case.inputs.iter().map(|input| run.tensor(input)).collect::<Result<Vec<Tensor>>>()?;
+/// let outputs = (case.run)(&run, &inputs)?;
+/// assert_eq!((outputs[0].0.as_str(), outputs[1].0.as_str()), ("out", "d0"));
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub type Outputs = Vec<(String, Tensor)>;
 
 type RunFn = Box<dyn Fn(&Run, &[Tensor]) -> Result<Outputs> + Send + Sync>;
 
 /// One thing that an operation must get right.
+///
+/// ```
+/// use crossmodal::{DType, Device, ops::exp};
+/// use crossmodal::cases::{Case, Input, Run, Tolerance, verify_case};
+/// let case = Case {
+///     name: "small arguments".into(),
+///     inputs: vec![Input::uniform("x", &[100], 1.)],
+///     run: Box::new(|_: &Run, inputs| Ok(vec![("out".into(), exp(&inputs[0])?)])),
+///     forward: Tolerance::exponential(1.),
+///     backward: Tolerance::exact(),
+///     f16: true,
+///     flops: 0.,
+/// };
+/// assert!(verify_case(&Device::Cpu, "exp", &case, DType::F16).unwrap().passed());
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub struct Case {
     /// What it is about, unique in its row.
     pub name: String,
@@ -143,6 +180,11 @@ pub struct Case {
 }
 
 /// The gradient of output `i` from which a case's backward starts; whole numbers where the case is exact.
+///
+/// ```
+/// use crossmodal::cases::{Input, upstream};
+/// assert_eq!(upstream(0, &[3], true).values, Input::integers("upstream 0", &[3]).values);
+/// ```
 pub fn upstream(i: usize, shape: &[usize], whole: bool) -> Input {
     let seed = format!("upstream {i}");
     if whole { Input::integers(&seed, shape) } else { Input::uniform(&seed, shape, 1.) }

@@ -3,6 +3,13 @@
 use crate::dtype::DType;
 
 /// `|got − want| ≤ abs + rel · |want|`. Built by constructors that carry the reason; `u = 2⁻²⁴` is the rounding of f32.
+///
+/// ```
+/// use crossmodal::cases::Tolerance;
+/// let tolerance = Tolerance { abs: 0.5, rel: 0.25, magnitude: 0. };
+/// assert_eq!(tolerance.ratio(103., 100.), 3. / 25.5);
+/// assert_eq!(tolerance.ratio(f64::NAN, 100.), f64::INFINITY);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
     /// The part that does not depend on the result.
@@ -22,45 +29,90 @@ const TINY16: f64 = 3e-8;
 
 impl Tolerance {
     /// No difference at all: copies, comparisons, and sums of integers that f32 holds exactly.
+    ///
+    /// ```
+    /// assert_eq!(crossmodal::cases::Tolerance::exact().ratio(1., 1. + 1e-12), f64::INFINITY);
+    /// ```
     pub const fn exact() -> Self {
         Tolerance { abs: 0., rel: 0., magnitude: 0. }
     }
 
     /// `n` units in the last place, for a handful of roundings or for functions that WGSL bounds so.
+    ///
+    /// ```
+    /// let tolerance = crossmodal::cases::Tolerance::ulps(1.);
+    /// assert!(tolerance.ratio(1. + f64::from(f32::EPSILON), 1.) <= 1.);
+    /// assert!(tolerance.ratio(1.000001, 1.) > 1.);
+    /// ```
     pub const fn ulps(n: f64) -> Self {
         Tolerance { abs: TINY, rel: n * 2. * U, magnitude: 0. }
     }
 
     /// Exponentials of arguments of size up to `range`: WGSL allows `3 + 2 |v|` units in the last place, and the argument's
     /// own rounding adds `|v|` more.
+    ///
+    /// ```
+    /// use crossmodal::cases::Tolerance;
+    /// assert_eq!(Tolerance::exponential(4.), Tolerance::ulps(20.));
+    /// ```
     pub const fn exponential(range: f64) -> Self {
         Self::ulps(8. + 3. * range)
     }
 
     /// A sum of `k` terms of size at most `magnitude`: `u k magnitude`. The worst case is k times that; partial sums of
     /// random sign grow as √k and so do their roundings, whose product this is (Higham and Mary, 2019).
+    ///
+    /// ```
+    /// use crossmodal::cases::Tolerance;
+    /// assert!(Tolerance::accumulate(1000, 1.).ratio(1e-5, 0.) <= 1.);
+    /// ```
     pub const fn accumulate(k: usize, magnitude: f64) -> Self {
         Tolerance { abs: (k + 4) as f64 * U * magnitude + TINY, rel: 2. * U, magnitude: 0. }
     }
 
     /// An error that does not shrink with the result: `n` units in the last place of numbers of size `magnitude` which
     /// cancel in it.
+    ///
+    /// ```
+    /// let tolerance = crossmodal::cases::Tolerance::cancelling(2., 100.);
+    /// assert!(tolerance.ratio(1e-5, 0.) <= 1. && tolerance.ratio(1e-4, 0.) > 1.);
+    /// ```
     pub const fn cancelling(n: f64, magnitude: f64) -> Self {
         Tolerance { abs: n * 2. * U * magnitude, rel: 0., magnitude: 0. }
     }
 
     /// Both together.
+    ///
+    /// ```
+    /// use crossmodal::cases::Tolerance;
+    /// let both = Tolerance::ulps(2.).and(Tolerance::cancelling(1., 1.));
+    /// assert_eq!((both.rel, both.abs > 1e-8), (Tolerance::ulps(2.).rel, true));
+    /// ```
     pub const fn and(self, other: Self) -> Self {
         let magnitude = if self.magnitude > other.magnitude { self.magnitude } else { other.magnitude };
         Tolerance { abs: self.abs + other.abs, rel: self.rel + other.rel, magnitude }
     }
 
     /// With intermediate results of this size stored: in f16 their rounding counts too.
+    ///
+    /// ```
+    /// use crossmodal::{DType, cases::Tolerance};
+    /// let tolerance = Tolerance::ulps(2.);
+    /// assert!(tolerance.storing(1.).stored_as(DType::F16).abs > tolerance.stored_as(DType::F16).abs);
+    /// ```
     pub const fn storing(self, magnitude: f64) -> Self {
         Tolerance { magnitude, ..self }
     }
 
-    /// The tolerance where tensors are stored as `dtype`: f16 adds its rounding of the result and of what was stored on the way.
+    /// The tolerance where tensors are stored as `dtype`: f16 adds its rounding of the result and of what was
+    /// stored on the way; [`Tolerance::exact`] stays exact.
+    ///
+    /// ```
+    /// use crossmodal::{DType, cases::Tolerance};
+    /// let tolerance = Tolerance::ulps(2.);
+    /// assert_eq!(tolerance.stored_as(DType::F32), tolerance);
+    /// assert!(tolerance.stored_as(DType::F16).rel > 1. / 2048.);
+    /// ```
     pub fn stored_as(self, dtype: DType) -> Self {
         if dtype != DType::F16 || self == Self::exact() {
             return self;
@@ -69,6 +121,7 @@ impl Tolerance {
     }
 
     /// The error over what is allowed: at most 1 passes. NaN equals only NaN, an infinity only itself.
+    /// Example: [`Tolerance`].
     pub fn ratio(&self, got: f64, want: f64) -> f64 {
         if got == want || (got.is_nan() && want.is_nan()) {
             return 0.;

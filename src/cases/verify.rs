@@ -6,6 +6,13 @@ use crate::dtype::DType;
 use crate::error::Result;
 
 /// What came of one case in one type.
+///
+/// ```
+/// use crossmodal::{DType, cases::Verdict};
+/// let (case, detail) = ("rows".to_string(), "out[0]: got 1, want 2".to_string());
+/// let verdict = Verdict { op: "softmax", case, dtype: DType::F32, ratio: 3., detail };
+/// assert!(!verdict.passed());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// The operation.
@@ -21,15 +28,17 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether everything was within its tolerance.
+    /// Whether everything was within its tolerance. Example: [`Verdict`].
     pub fn passed(&self) -> bool {
         self.ratio <= 1.
     }
 }
 
-/// Runs every case of an operation, in every type that the device has; `each` hears of every verdict as it comes.
+/// Runs every case of an operation, in f32 and, where the device and the case have it, in f16; `each` hears
+/// of every verdict as it comes.
 ///
-/// An operation without a case gives a failing verdict, and so does a case that ends in an error.
+/// An operation without a case gives a failing verdict, and so does a case that ends in an error. Example:
+/// [`cases`](crate::cases).
 pub fn verify_row(device: &Device, row: &Row, each: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
     let mut verdicts = vec![];
     for case in (row.cases)() {
@@ -53,7 +62,8 @@ pub fn verify_row(device: &Device, row: &Row, each: &mut dyn FnMut(&Verdict)) ->
     verdicts
 }
 
-/// Runs one case of an operation in one type; nothing where the device or the case lacks it.
+/// Runs one case of an operation in one type; nothing where the device or the case lacks it. Example:
+/// [`Case`].
 pub fn verify_case(device: &Device, op: &'static str, case: &Case, dtype: DType) -> Option<Verdict> {
     if !device.supports(dtype) || (dtype == DType::F16 && !case.f16) {
         return None;

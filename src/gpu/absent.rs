@@ -7,6 +7,10 @@ use crate::error::Result;
 use kernel::Params;
 
 /// A GPU in a build without one: there is no value of this type.
+///
+/// ```
+/// assert!(crossmodal::Device::named("gpu").is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gpu {}
 

@@ -3,13 +3,20 @@
 use crate::error::{Error, Result};
 
 /// What an adapter is and what of it matters here.
+///
+/// ```
+/// for report in pollster::block_on(crossmodal::gpu::adapters()) {
+///     println!("{}: {} ({}, {})", report.index, report.name, report.backend, report.kind);
+///     assert_eq!(report.software, report.kind == "software");
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct AdapterReport {
-    /// Its place in [`adapters`]' list.
+    /// Its place in [`adapters`]' list; 0 after [`Gpu::from_wgpu`](super::Gpu::from_wgpu).
     pub index: usize,
     /// The name the driver gives.
     pub name: String,
-    /// `vulkan`, `metal`, `dx12` or `browser-webgpu`.
+    /// `vulkan`, `metal`, `dx12` or `webgpu`.
     pub backend: String,
     /// `discrete gpu`, `integrated gpu`, `virtual gpu`, `software` or `other`.
     pub kind: &'static str,
@@ -76,17 +83,43 @@ pub(super) async fn enumerate() -> Vec<(wgpu::Adapter, AdapterReport)> {
 }
 
 /// Every adapter on this machine.
+///
+/// ```
+/// let adapters = pollster::block_on(crossmodal::gpu::adapters()); // or `.await`
+/// assert!(adapters.iter().enumerate().all(|(i, adapter)| adapter.index == i));
+/// ```
 pub async fn adapters() -> Vec<AdapterReport> {
     enumerate().await.into_iter().map(|(_, report)| report).collect()
 }
 
-/// The index of the adapter that `auto` prefers: discrete before integrated before virtual before other; never a software one.
+/// The index of the adapter that `auto` prefers: discrete before integrated before virtual before other;
+/// never a software one.
+///
+/// ```
+/// use crossmodal::gpu::{adapters, best};
+/// let adapters = pollster::block_on(adapters());
+/// assert!(best(&adapters).is_none_or(|i| !adapters[i].software));
+/// assert_eq!(best(&[]), None);
+/// ```
 pub fn best(reports: &[AdapterReport]) -> Option<usize> {
     let order = ["discrete gpu", "integrated gpu", "virtual gpu", "other"];
     order.iter().find_map(|kind| reports.iter().position(|r| r.kind == *kind))
 }
 
-/// The index that `gpu`, a number or a part of a name stands for.
+/// The index that `gpu`, a number or a part of a name, driver or backend stands for, in capitals or not: the
+/// first that fits.
+///
+/// Errors: [`Error::NoDevice`].
+///
+/// ```
+/// use crossmodal::gpu::{adapters, choose};
+/// let adapters = pollster::block_on(adapters());
+/// for adapter in &adapters {
+///     assert_eq!(choose(&adapter.index.to_string(), &adapters)?, adapter.index);
+/// }
+/// assert!(choose("gpu", &[]).is_err());
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn choose(asked: &str, reports: &[AdapterReport]) -> Result<usize> {
     let refuse = |reason: &str| Error::NoDevice {
         asked: asked.to_string(),

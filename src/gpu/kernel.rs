@@ -1,8 +1,15 @@
-//! A kernel is constant data: a WGSL source, an entry point, the layout of its parameters and of its bindings. No trait, no wgpu.
+//! A kernel is constant data: a WGSL source, an entry point, the layout of its parameters and of its
+//! bindings. No wgpu.
 
 use crate::dtype::DType;
 
 /// How a kernel touches a bound tensor.
+///
+/// ```
+/// use crossmodal::{gpu::Access, ops::softmax::KERNELS};
+/// let access: Vec<_> = KERNELS[0].bindings.iter().map(|binding| binding.access).collect();
+/// assert_eq!(access, [Access::Read, Access::Write]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     /// It only reads.
@@ -12,6 +19,11 @@ pub enum Access {
 }
 
 /// A storage binding: group 0, bindings 1, 2, … in the order of [`Kernel::bindings`].
+///
+/// ```
+/// let forward = crossmodal::ops::softmax::KERNELS[0];
+/// assert_eq!(forward.bindings.iter().map(|binding| binding.name).collect::<Vec<_>>(), ["x", "out"]);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Binding {
     /// The variable's name in the WGSL.
@@ -31,6 +43,11 @@ pub(crate) const fn write(name: &'static str) -> Binding {
 }
 
 /// A field of a parameter block, declared once in Rust; a test compares it with the WGSL struct through naga.
+///
+/// ```
+/// let field = crossmodal::ops::softmax::KERNELS[0].params[1];
+/// assert_eq!((field.name, field.offset, field.ty), ("cols", 4, "u32"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
     /// The field's name.
@@ -66,6 +83,12 @@ macro_rules! params {
 pub(crate) use params;
 
 /// One entry point of one WGSL file.
+///
+/// ```
+/// let forward = crossmodal::ops::softmax::KERNELS[0];
+/// assert_eq!((forward.name, forward.entry, forward.params_size), ("softmax", "forward", 8));
+/// assert!(forward.source.contains("fn forward("));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Kernel {
     /// The file: `shaders/<name>.wgsl`.
@@ -83,7 +106,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A kernel whose parameters are `P`.
+    /// A kernel whose parameters are `P`, a block that this crate declares.
     pub const fn new<P: Params>(
         name: &'static str,
         entry: &'static str,
@@ -95,6 +118,12 @@ impl Kernel {
 }
 
 /// What distinguishes two pipelines of one kernel: the element types and the `override` constants.
+///
+/// ```
+/// use crossmodal::{DType, gpu::Variant};
+/// let variant = Variant::of(DType::F16).with("tile", 4);
+/// assert_eq!((variant.elem, variant.constants), (DType::F16, vec![("tile", 4)]));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Variant {
     /// `elem`: the type of the tensors' elements.
@@ -106,18 +135,23 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// One element type throughout, no constants.
+    /// One element type throughout, no constants. Example: [`Variant`].
     pub fn of(elem: DType) -> Self {
         Variant { elem, elem_out: elem, constants: vec![] }
     }
 
-    /// The same with one `override` constant set.
+    /// The same with one more `override` constant set. Example: [`Variant`].
     pub fn with(mut self, name: &'static str, value: u32) -> Self {
         self.constants.push((name, value));
         self
     }
 
     /// The generated lines in front of every shader: the element types.
+    ///
+    /// ```
+    /// use crossmodal::{DType, gpu::Variant};
+    /// assert_eq!(Variant::of(DType::F32).prelude(), "alias elem = f32;\nalias elem_out = f32;\n");
+    /// ```
     pub fn prelude(&self) -> String {
         let f16 = self.elem == DType::F16 || self.elem_out == DType::F16;
         format!(

@@ -2,6 +2,16 @@
 //!
 //! [`Gpu::open`] takes an adapter; tensors take buffers from its pool; operations record [`Kernel`]s;
 //! [`Gpu::submit`] hands everything recorded so far to the driver at once. Nothing waits until something is read.
+//!
+//! ```
+//! use crossmodal::{DType, Device, Tensor, ops::exp};
+//! if let Ok(Device::Gpu(gpu)) = Device::named("gpu") {
+//!     let x = Tensor::zeros(&Device::Gpu(gpu.clone()), &[4], DType::F32)?;
+//!     assert_eq!(exp(&x)?.to_vec::<f32>()?, [1.; 4]);
+//!     println!("{}: {:?}, {:?}", gpu.name(), gpu.counters(), gpu.memory());
+//! }
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 mod adapter;
 pub(crate) mod kernel;
@@ -31,6 +41,14 @@ fn poison_word(id: u64) -> u32 {
 const GUARD: u64 = 256;
 
 /// A GPU opened for computing. Cheap to clone; clones are the same device.
+///
+/// ```
+/// use crossmodal::{Device, gpu::Gpu};
+/// if let Ok(gpu) = pollster::block_on(Gpu::open("gpu")) {
+///     assert_eq!(gpu, gpu.clone());
+///     assert_eq!(Device::Gpu(gpu.clone()).name(), gpu.name());
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Gpu(Arc<Inner>);
 
@@ -60,7 +78,14 @@ impl PartialEq for Gpu {
 }
 
 impl Gpu {
-    /// Opens the adapter that `asked` names: `gpu`, an index or a part of a name, see [`choose`].
+    /// Opens the adapter that `asked` names: `gpu`, an index or a part of a name, see [`choose`]. Every call
+    /// opens a device of its own. Errors: those of [`choose`]; the driver's.
+    ///
+    /// ```
+    /// use crossmodal::{Error, gpu::Gpu};
+    /// let error = pollster::block_on(Gpu::open("no such adapter")).unwrap_err(); // or `.await`
+    /// assert!(matches!(error, Error::NoDevice { .. }));
+    /// ```
     pub async fn open(asked: &str) -> Result<Gpu> {
         let mut found = adapter::enumerate().await;
         let reports: Vec<_> = found.iter().map(|(_, report)| report.clone()).collect();
@@ -89,8 +114,20 @@ impl Gpu {
         Ok(Self::assemble(device, queue, report))
     }
 
-    /// Computes on a device that the caller opened and goes on using. f16 tensors need its `SHADER_F16` feature,
-    /// profiling `TIMESTAMP_QUERY`; its limits are the limits here. The caller keeps its handler of uncaptured errors.
+    /// Computes on a device that the caller opened and goes on using. f16 tensors need its `SHADER_F16`
+    /// feature, profiling `TIMESTAMP_QUERY`; its limits are the limits here. The caller keeps its handler of
+    /// uncaptured errors; its device-lost callback is replaced.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use crossmodal::{DType, Device, Tensor, gpu::Gpu};
+    /// let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    /// let adapter = instance.request_adapter(&Default::default()).await?;
+    /// let (device, queue) = adapter.request_device(&Default::default()).await?;
+    /// let gpu = Gpu::from_wgpu(&adapter, device.clone(), queue.clone()); // the caller keeps both
+    /// let x = Tensor::zeros(&Device::Gpu(gpu), &[4], DType::F32)?;
+    /// # Ok(()) }
+    /// ```
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
         let mut report = AdapterReport::new(0, adapter);
         let (features, limits) = (device.features(), device.limits());
@@ -125,12 +162,19 @@ impl Gpu {
         }))
     }
 
-    /// The adapter's name.
+    /// The adapter's name. Example: [`Gpu`].
     pub fn name(&self) -> &str {
         &self.0.report.name
     }
 
     /// What the adapter is and can do.
+    ///
+    /// ```
+    /// use crossmodal::Device;
+    /// if let Ok(Device::Gpu(gpu)) = Device::named("gpu") {
+    ///     assert!(gpu.report().name == gpu.name() && !gpu.report().software);
+    /// }
+    /// ```
     pub fn report(&self) -> &AdapterReport {
         &self.0.report
     }
@@ -140,22 +184,54 @@ impl Gpu {
     }
 
     /// Bytes held by tensors and by the pool.
+    ///
+    /// ```
+    /// use crossmodal::{DType, Device, Tensor};
+    /// if let Ok(Device::Gpu(gpu)) = Device::named("gpu") {
+    ///     let x = Tensor::zeros(&Device::Gpu(gpu.clone()), &[1024], DType::F32)?;
+    ///     assert_eq!(gpu.memory().live, 4096);
+    ///     drop(x);
+    ///     assert_eq!((gpu.memory().live, gpu.memory().idle), (0, 4096));
+    /// }
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn memory(&self) -> MemoryUse {
         self.0.pool.memory()
     }
 
     /// Starts [`MemoryUse::peak`] anew.
+    ///
+    /// ```
+    /// use crossmodal::{DType, Device, Tensor};
+    /// if let Ok(Device::Gpu(gpu)) = Device::named("gpu") {
+    ///     drop(Tensor::zeros(&Device::Gpu(gpu.clone()), &[1024], DType::F32)?);
+    ///     gpu.trim();
+    ///     gpu.reset_peak();
+    ///     assert_eq!(gpu.memory().peak, 0);
+    /// }
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn reset_peak(&self) {
         self.0.pool.reset_peak();
     }
 
-    /// Gives idle buffers back to the driver.
+    /// Gives idle buffers back to the driver. Example: [`Gpu::reset_peak`].
     pub fn trim(&self) {
         self.0.pool.trim();
         self.0.pipelines.lock().expect("pipeline lock").forget_bind_groups();
     }
 
     /// While on, every fresh tensor starts as NaN and has a guard band behind it: for verification.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor};
+    /// if let Ok(device @ Device::Gpu(gpu)) = &Device::named("gpu") {
+    ///     gpu.poison(true);
+    ///     assert_eq!(Tensor::scalar(device, 1f32)?.item()?, 1.); // what is written is as ever
+    ///     gpu.poison(false);
+    /// }
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn poison(&self, on: bool) {
         self.0.poison.store(on, Relaxed);
     }
@@ -267,6 +343,16 @@ impl Gpu {
     }
 
     /// Hands what is recorded to the driver, if anything is; does not wait.
+    ///
+    /// ```
+    /// use crossmodal::{DType, Device, Tensor, ops::exp};
+    /// if let Ok(device @ Device::Gpu(gpu)) = &Device::named("gpu") {
+    ///     exp(&Tensor::zeros(device, &[4], DType::F32)?)?;
+    ///     gpu.submit()?;
+    ///     assert_eq!(gpu.counters().submits, 1);
+    /// }
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn submit(&self) -> Result<()> {
         let mut recorder = self.0.recorder.lock().expect("recorder lock");
         if recorder.is_empty() {
@@ -276,13 +362,24 @@ impl Gpu {
         self.checked("submitting commands", 0, || recorder.submit(&self.0.device, &self.0.queue, profile))
     }
 
-    /// How often something happened since the device was opened: submits, dispatches, readbacks.
+    /// How often something happened since the device was opened: submits, dispatches, readbacks. Example:
+    /// [`Counters`].
     pub fn counters(&self) -> Counters {
         self.0.recorder.lock().expect("recorder lock").counters
     }
 }
 
 /// What a device did so far.
+///
+/// ```
+/// use crossmodal::{DType, Device, Tensor, ops::exp};
+/// if let Ok(device @ Device::Gpu(gpu)) = &Device::named("gpu") {
+///     exp(&Tensor::zeros(device, &[4], DType::F32)?)?.to_vec::<f32>()?;
+///     let counters = gpu.counters();
+///     assert_eq!((counters.submits, counters.dispatches, counters.readbacks), (1, 1, 1));
+/// }
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Command buffers handed to the driver.

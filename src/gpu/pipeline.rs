@@ -34,6 +34,17 @@ impl Pipelines {
 impl Gpu {
     /// Rewrites every kernel's source before it is compiled, and forgets what was compiled: with it a test plants a fault
     /// and sees whether verification finds it. `None` takes it away again.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, gpu::Kernel, ops::exp};
+    /// if let Ok(device @ Device::Gpu(gpu)) = &Device::named("gpu") {
+    ///     let fault = |_: &Kernel, source: &str| source.replace("out[i] =", "out[i] = 1 +");
+    ///     gpu.set_source_hook(Some(std::sync::Arc::new(fault)));
+    ///     assert_eq!(exp(&Tensor::scalar(device, 0f32)?)?.item()?, 2.); // 1 too many
+    ///     gpu.set_source_hook(None);
+    /// }
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     #[cfg(feature = "verify")]
     pub fn set_source_hook(&self, hook: Option<SourceHook>) {
         let mut pipelines = self.0.pipelines.lock().expect("pipeline lock");

@@ -29,6 +29,7 @@ pub(super) struct Pool {
 }
 
 /// What the pool holds, in bytes.
+/// Tensors' sizes are rounded up. Example: [`Gpu::memory`](super::Gpu::memory).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryUse {
     /// Held by live tensors.

@@ -4,6 +4,17 @@ use super::Gpu;
 use crate::error::{Error, Result};
 
 /// The time of one dispatch.
+///
+/// ```
+/// use crossmodal::{DType, Device, Tensor, ops::exp};
+/// if let Ok(device @ Device::Gpu(gpu)) = &Device::named("gpu") && gpu.report().timestamps {
+///     gpu.start_profile()?;
+///     exp(&Tensor::zeros(device, &[1024], DType::F32)?)?;
+///     let timings = gpu.finish_profile()?;
+///     assert_eq!((timings.len(), timings[0].kernel), (1, "unary"));
+/// }
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timing {
     /// The kernel's name.
@@ -70,7 +81,8 @@ impl Profile {
 }
 
 impl Gpu {
-    /// Starts timing every dispatch; each then gets a pass of its own, which itself costs a little.
+    /// Starts timing every dispatch; each then gets a pass of its own, which itself costs a little. Errors:
+    /// the device has no timestamps. Example: [`Timing`].
     pub fn start_profile(&self) -> Result<()> {
         if !self.0.report.timestamps {
             return Err(Error::argument(
@@ -93,6 +105,7 @@ impl Gpu {
     }
 
     /// Stops timing, waits, and returns the time of every dispatch since [`Gpu::start_profile`], in order.
+    /// Example: [`Timing`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn finish_profile(&self) -> Result<Vec<Timing>> {
         self.submit()?;

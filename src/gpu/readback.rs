@@ -45,6 +45,16 @@ impl Gpu {
     }
 
     /// Waits until the device has done everything submitted.
+    ///
+    /// ```
+    /// use crossmodal::{DType, Device, Tensor, ops::exp};
+    /// if let Ok(device @ Device::Gpu(gpu)) = &Device::named("gpu") {
+    ///     exp(&Tensor::zeros(device, &[4], DType::F32)?)?;
+    ///     gpu.wait()?;
+    ///     assert_eq!(gpu.counters().readbacks, 0); // nothing was read
+    /// }
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<()> {
         self.submit()?;

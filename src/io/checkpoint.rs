@@ -14,6 +14,12 @@ use crate::error::{Error, Result};
 const METADATA: &str = "__metadata__";
 
 /// One named array on the host, for checkpoints.
+///
+/// ```
+/// use crossmodal::{DType, dtype::HostData, io::Array};
+/// let scalar = Array { shape: vec![], data: HostData::F64(vec![0.5]) };
+/// assert_eq!(scalar.data.dtype(), DType::F64);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Array {
     /// The sizes of its axes, row-major; `[]` is a scalar.
@@ -27,7 +33,7 @@ pub struct Array {
 /// # Errors
 ///
 /// [`Error::File`] if the file is missing, no file, truncated or corrupt, or holds a tensor of another type than F32,
-/// F16, F64 and U32.
+/// F16, F64 and U32. Example: [`write_safetensors`].
 pub fn read_safetensors(path: &Path) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>)> {
     let (file, len) = open(path)?;
     let mut opened = Opened::new(path, file, len)?;

@@ -32,6 +32,13 @@ use crate::error::{Error, Result};
 use stored::Stored;
 
 /// A matrix of stored features on the host, row-major: row `r`, column `c` is `values[r * cols + c]`.
+///
+/// ```
+/// use crossmodal::io::Features;
+/// let features = Features { rows: 2, cols: 3, values: vec![1., 2., 3., 4., 5., 6.] };
+/// let (row, col) = (1, 2);
+/// assert_eq!(features.values[row * features.cols + col], 6.);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
     /// Samples.

@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 ///
 /// A `.npy` file holds one array without a name, so it takes no tensor name; a `.safetensors` file needs one unless
 /// it holds exactly one tensor.
+///
+/// ```
+/// use crossmodal::io::Source;
+/// let source = Source { path: "emoji.safetensors".into(), tensor: Some("label".into()) };
+/// assert_eq!(source, Source::parse("emoji.safetensors#label"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     /// The file.

@@ -11,6 +11,20 @@ use crate::tensor::Tensor;
 use rand::{Rng, RngExt};
 
 /// `y = act(x W + b)`: `x [..., inputs]`, `W [inputs, outputs]`, `b [outputs]`.
+///
+/// ```
+/// use crossmodal::autograd::Tape;
+/// use crossmodal::{Device, Tensor, nn::{Linear, Parameters}, ops::Unary};
+/// let mut parameters = Parameters::default();
+/// let weights = (vec![1., -1.], vec![0., 0.5]);
+/// let plain = Linear::from_weights(&Device::Cpu, &mut parameters, "l", (1, 2), weights.0, weights.1)?;
+/// let layer = Linear { activation: Some(Unary::Relu), ..plain };
+/// let tape = Tape::no_grad();
+/// let x = tape.constant(&Tensor::from_slice(&Device::Cpu, &[1, 1], &[2f32])?);
+/// let y = layer.forward(&tape, &parameters.on(&tape), &x)?;
+/// assert_eq!(y.value().to_vec::<f32>()?, [2., 0.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Linear {
     /// `W`.
@@ -24,7 +38,16 @@ pub struct Linear {
 impl Linear {
     /// A layer with `W` uniform in `±1/√inputs` and `b = 0`, in f32; parameters `name.weight` and `name.bias`.
     ///
-    /// Errors: the sizes are 0; the device's.
+    /// Errors: a size is 0; the names are taken; the device's.
+    ///
+    /// ```
+    /// use crossmodal::{Device, nn::{Linear, Parameters, generator}};
+    /// let mut parameters = Parameters::default();
+    /// let layer = Linear::new(&Device::Cpu, &mut parameters, "head", (4, 2), &mut generator(0, 0))?;
+    /// assert_eq!(parameters.get(layer.weight).value.shape(), [4, 2]);
+    /// assert_eq!(parameters.get(layer.bias).name, "head.bias");
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
     pub fn new(
         device: &Device,
         parameters: &mut Parameters,
@@ -42,7 +65,8 @@ impl Linear {
         Self::from_weights(device, parameters, name, (inputs, outputs), weight, vec![0.; outputs])
     }
 
-    /// A layer with given weights `[inputs, outputs]` and bias `[outputs]`.
+    /// A layer with given weights `[inputs, outputs]`, row-major, and bias `[outputs]`. Errors: a slice has
+    /// another length; the names are taken; the device's. Example: [`Linear`].
     pub fn from_weights(
         device: &Device,
         parameters: &mut Parameters,
@@ -61,6 +85,7 @@ impl Linear {
     }
 
     /// The layer applied. `x` of another floating-point type than the parameters is refused by the product.
+    /// Example: [`Linear`].
     pub fn forward(&self, tape: &Tape, parameters: &Bound, x: &Var) -> Result<Var> {
         debug_assert!(x.dtype() != DType::U32);
         let options = MatmulOptions { activation: self.activation, ..MatmulOptions::default() };

@@ -8,6 +8,16 @@ use crate::ops::Unary;
 use rand::Rng;
 
 /// Linear layers with an activation between them, none behind the last.
+///
+/// ```
+/// use crossmodal::{DType, Device, Tensor, autograd::Tape, nn::{Mlp, Parameters, generator}, ops::Unary};
+/// let mut parameters = Parameters::default();
+/// let mlp = Mlp::new(&Device::Cpu, &mut parameters, "mlp", &[8, 16, 4], Unary::Relu, &mut generator(0, 0))?;
+/// let tape = Tape::no_grad();
+/// let x = tape.constant(&Tensor::zeros(&Device::Cpu, &[3, 8], DType::F32)?);
+/// assert_eq!(mlp.forward(&tape, &parameters.on(&tape), &x)?.value().shape(), [3, 4]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp {
     /// The layers, first to last.
@@ -17,7 +27,7 @@ pub struct Mlp {
 impl Mlp {
     /// Layers `sizes[0] → sizes[1] → …`, initialised as [`Linear::new`] does; parameters `name.0.weight` and so on.
     ///
-    /// Errors: fewer than two sizes, or one of them 0; the device's.
+    /// Errors: fewer than two sizes, or one of them 0; the names are taken; the device's.
     ///
     /// ```
     /// use crossmodal::{Device, nn::{Mlp, Parameters, generator}, ops::Unary};
@@ -46,7 +56,8 @@ impl Mlp {
         Ok(Mlp { layers })
     }
 
-    /// The layers applied in turn.
+    /// The layers applied in turn: `x [..., first size]` to `[..., last size]`. Errors: the operations'.
+    /// Example: [`Mlp`].
     pub fn forward(&self, tape: &Tape, parameters: &Bound, x: &Var) -> Result<Var> {
         self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(tape, parameters, &x))
     }

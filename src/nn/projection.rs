@@ -9,6 +9,15 @@ use crate::ops::l2_normalize::L2_NORMALIZE;
 use rand::Rng;
 
 /// What a projection head is made of.
+///
+/// ```
+/// use crossmodal::{Device, nn::{Mlp, Parameters, Projection, ProjectionKind, generator}, ops::Unary};
+/// let (mut parameters, mut random) = (Parameters::default(), generator(0, 0));
+/// let f = Mlp::new(&Device::Cpu, &mut parameters, "text", &[4, 8, 8, 2], Unary::Relu, &mut random)?;
+/// let head = Projection { kind: ProjectionKind::Mlp(f) };
+/// assert!(matches!(head.kind, ProjectionKind::Mlp(mlp) if mlp.layers.len() == 3));
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProjectionKind {
     /// One linear layer (CLIP).
@@ -18,6 +27,17 @@ pub enum ProjectionKind {
 }
 
 /// A projection head: `z = f(x) / ‖f(x)‖`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, autograd::Tape, nn::{Parameters, Projection, generator}};
+/// let mut parameters = Parameters::default();
+/// let head = Projection::linear(&Device::Cpu, &mut parameters, "image", (3, 2), &mut generator(0, 0))?;
+/// let tape = Tape::no_grad();
+/// let x = tape.constant(&Tensor::from_slice(&Device::Cpu, &[1, 3], &[1f32, 2., 3.])?);
+/// let z = head.forward(&tape, &parameters.on(&tape), &x)?.value().to_vec::<f32>()?;
+/// assert!((z[0].hypot(z[1]) - 1.).abs() < 1e-6);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projection {
     /// `f`.
@@ -25,7 +45,7 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// A linear head, initialised as [`Linear::new`] does.
+    /// A linear head, initialised as [`Linear::new`] does, with its errors. Example: [`Projection`].
     pub fn linear(
         device: &Device,
         parameters: &mut Parameters,
@@ -36,7 +56,7 @@ impl Projection {
         Ok(Projection { kind: ProjectionKind::Linear(Linear::new(device, parameters, name, sizes, random)?) })
     }
 
-    /// A head with one hidden layer and GELU between.
+    /// A head with one hidden layer and GELU between. Errors: as [`Mlp::new`].
     ///
     /// ```
     /// use crossmodal::{DType, Device, Tensor, autograd::Tape, nn::{Parameters, Projection, generator}};
@@ -61,7 +81,8 @@ impl Projection {
         })
     }
 
-    /// `x [rows, inputs]` to rows of length one `[rows, outputs]`.
+    /// `x [rows, inputs]` to rows of length one `[rows, outputs]`. Errors: the operations'. Example:
+    /// [`Projection`].
     pub fn forward(&self, tape: &Tape, parameters: &Bound, x: &Var) -> Result<Var> {
         let z = match &self.kind {
             ProjectionKind::Linear(linear) => linear.forward(tape, parameters, x)?,

@@ -1,4 +1,10 @@
 //! One step of AdamW.
+//!
+//! ```
+//! use crossmodal::ops::AdamwStep;
+//! let step = AdamwStep { step: 2, beta1: 0.5, ..Default::default() };
+//! assert_eq!(step.corrections().0, 0.75); // 1 − β₁ᵗ
+//! ```
 
 pub use crate::reference::AdamwStep;
 

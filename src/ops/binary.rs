@@ -1,4 +1,14 @@
 //! Elementwise arithmetic with broadcasting.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, ops::{Binary, binary::BINARY}};
+//! let tape = Tape::new();
+//! let a = tape.leaf(&Tensor::scalar(&Device::Cpu, 2f32)?);
+//! let b = tape.leaf(&Tensor::scalar(&Device::Cpu, 3f32)?);
+//! let gradients = tape.backward(&tape.apply(&BINARY, Binary::Mul, &[&a, &b])?)?;
+//! assert_eq!((gradients.get(&a).unwrap().item()?, gradients.get(&b).unwrap().item()?), (3., 2.));
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 pub use crate::reference::Binary;
 
@@ -45,7 +55,7 @@ pub const BINARY: Rule<Binary> = Rule {
 
 /// `out = a op b`; shapes broadcast as usual: aligned at the last axis, an axis of 1 stretches.
 ///
-/// Errors: the shapes do not broadcast; types or devices differ.
+/// Errors: the shapes do not broadcast; types or devices differ; they are not floating-point.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, ops::{Binary, binary}};
@@ -93,16 +103,37 @@ fn backward(kind: &Binary, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
 }
 
 /// `a + b`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::add};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2], &[1f32, 2.])?;
+/// assert_eq!(add(&x, &x)?.to_vec::<f32>()?, [2., 4.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     binary(Binary::Add, a, b)
 }
 
 /// `a − b`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::sub};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2], &[1f32, 2.])?;
+/// assert_eq!(sub(&x, &Tensor::scalar(&Device::Cpu, 1f32)?)?.to_vec::<f32>()?, [0., 1.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     binary(Binary::Sub, a, b)
 }
 
 /// `a b`, element by element.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::mul};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2], &[3f32, 4.])?;
+/// assert_eq!(mul(&x, &x)?.to_vec::<f32>()?, [9., 16.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     binary(Binary::Mul, a, b)
 }

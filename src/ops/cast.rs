@@ -1,4 +1,13 @@
 //! Another element type.
+//!
+//! ```
+//! use crossmodal::{DType, Device, Tensor, autograd::Tape, ops::cast::CAST};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::scalar(&Device::Cpu, 1f32)?);
+//! let half = tape.apply(&CAST, DType::F16, &[&x])?;
+//! assert_eq!((half.dtype(), tape.backward(&half)?.get(&x).unwrap().dtype()), (DType::F16, DType::F32));
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host};
 use crate::device::Device;
@@ -30,7 +39,8 @@ pub const CAST: Rule<DType> = Rule {
     backward: |_, saved: &Saved<'_>| Ok(vec![Some(cast(saved.grad(), saved.inputs[0].dtype())?)]),
 };
 
-/// The values of `x` rounded to the nearest of `dtype`; `x` itself if it is of that type.
+/// The values of `x` rounded to the nearest of `dtype` (a GPU may take the other neighbour: WGSL leaves it
+/// open); `x` itself if it is of that type.
 ///
 /// Errors: either type is not floating-point, or the device lacks `dtype`.
 ///

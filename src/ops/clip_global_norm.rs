@@ -1,4 +1,12 @@
 //! Gradients scaled down together.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, ops::clip_global_norm};
+//! let [a, b] = [3f32, 4.].map(|v| Tensor::scalar(&Device::Cpu, v));
+//! let (clipped, norm) = clip_global_norm(&[&a?, &b?], 10.)?;
+//! assert_eq!((norm.item()?, clipped[1].item()?), (5., 4.)); // within the limit: as it was
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::{check_floats, groups, host, stats_dtype};
 use crate::device::Device;

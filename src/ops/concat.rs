@@ -1,4 +1,14 @@
 //! Joining tensors along an axis, and cutting them apart.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, ops::concat::CONCAT};
+//! let tape = Tape::new();
+//! let [a, b] = [[1f32], [2f32]].map(|v| Tensor::from_slice(&Device::Cpu, &[1], &v).map(|v| tape.leaf(&v)));
+//! let (a, b) = (a?, b?);
+//! let both = tape.apply(&CONCAT, 0, &[&a, &b])?;
+//! assert_eq!(tape.backward_from(&both, both.value())?.get(&b).unwrap().to_vec::<f32>()?, [2.]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups};
 use crate::device::Device;

@@ -1,4 +1,16 @@
 //! Cosine similarity of rows: of pairs, or of all with all.
+//!
+//! ```
+//! use crossmodal::autograd::Tape;
+//! use crossmodal::{Device, Tensor, ops::{Pairing, cosine_similarity::COSINE_SIMILARITY}};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[1, 2], &[2f32, 0.])?);
+//! let y = tape.constant(&Tensor::from_slice(&Device::Cpu, &[1, 2], &[0f32, 3.])?);
+//! let cosine = tape.apply(&COSINE_SIMILARITY, Pairing::Pairs, &[&x, &y])?;
+//! assert_eq!(tape.backward_from(&cosine, &Tensor::from_slice(&Device::Cpu, &[1], &[1f32])?)?
+//!     .get(&x).unwrap().to_vec::<f32>()?, [0., 0.5]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::matmul::{MatmulOptions, matmul};
 use super::reduce::{Reduce, ReduceOptions, reduce};
@@ -13,6 +25,14 @@ use crate::tensor::Tensor;
 pub const KERNELS: &[&Kernel] = &[];
 
 /// Which rows are compared.
+///
+/// ```
+/// use crossmodal::{DType, Device, Tensor, ops::{Pairing, cosine_similarity}};
+/// let x = Tensor::zeros(&Device::Cpu, &[3, 4], DType::F32)?;
+/// assert_eq!(cosine_similarity(&x, &x, Pairing::Pairs)?.shape(), [3]);
+/// assert_eq!(cosine_similarity(&x, &x, Pairing::AllPairs)?.shape(), [3, 3]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pairing {
     /// Row i of x with row i of y.
@@ -34,7 +54,8 @@ pub const COSINE_SIMILARITY: Rule<Pairing> = Rule {
 const AT_B: MatmulOptions =
     MatmulOptions { transpose_a: false, transpose_b: true, scale: 1., activation: None };
 
-/// `cos(x, y) = ⟨x, y⟩ / (‖x‖ ‖y‖)`, 0 where either is the zero row: `x [n, d]`, `y [m, d]` to `[n]` (pairs, n = m) or `[n, m]`.
+/// `cos(x, y) = ⟨x, y⟩ / (‖x‖ ‖y‖)`, 0 where either is the zero row: `x [n, d]`, `y [m, d]` to `[n]` (pairs,
+/// n = m) or `[n, m]`.
 ///
 /// Errors: not two axes; widths differ, or row counts of pairs; types or devices differ.
 ///

@@ -1,4 +1,13 @@
 //! Rows picked by index.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, ops::{Indices, gather::GATHER}};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[3], &[10f32, 20., 30.])?);
+//! let y = tape.apply(&GATHER, Indices::new(&Device::Cpu, &[2, 2])?, &[&x])?;
+//! assert_eq!(tape.backward_from(&y, y.value())?.get(&x).unwrap().to_vec::<f32>()?, [0., 0., 60.]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::{Forward, Rule, Saved, check_device, check_floats, expect_inputs, groups, host};
 use crate::device::Device;
@@ -31,6 +40,13 @@ const BACKWARD: Kernel = Kernel::new::<Params>(
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
 /// Row numbers on a device, with the host's copy: bounds are checked before anything reaches the driver.
+///
+/// ```
+/// use crossmodal::{Device, ops::Indices};
+/// let indices = Indices::new(&Device::Cpu, &[2, 0])?;
+/// assert_eq!(indices.as_slice(), [2, 0]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Indices {
     on_device: Tensor,
@@ -38,13 +54,13 @@ pub struct Indices {
 }
 
 impl Indices {
-    /// Uploads row numbers. Errors: the device's.
+    /// Uploads row numbers. Errors: the device's. Example: [`Indices`].
     pub fn new(device: &Device, indices: &[u32]) -> Result<Indices> {
         let on_device = Tensor::from_slice(device, &[indices.len()], indices)?;
         Ok(Indices { on_device, on_host: indices.into() })
     }
 
-    /// The row numbers.
+    /// The row numbers. Example: [`Indices`].
     pub fn as_slice(&self) -> &[u32] {
         &self.on_host
     }

@@ -1,9 +1,21 @@
-//! InfoNCE, the contrastive loss, without ever storing the N×M logits.
+//! InfoNCE, the contrastive loss, without ever storing the N×M logits (but in f64, which is the plain
+//! definition).
 //!
 //! Similarities are computed block by block, `Cr × Cc` at a time, into scratch memory of a fixed budget. The forward merges
 //! each block's row and column (maximum, sum) into running log-sum-exps: one sweep for both. The backward computes each block
 //! again, turns it into the gradient in place and adds its two products to the gradients of x and of y, in a fixed order.
 //! Four products in all, forward and backward; O(N + M) beyond the scratch.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, ops::{InfoNceOptions, info_nce::INFO_NCE}};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[2, 2], &[1f32, 0., 0., 1.])?);
+//! let log_scale = tape.leaf(&Tensor::scalar(&Device::Cpu, 0f32)?);
+//! let loss = tape.apply(&INFO_NCE, InfoNceOptions::default(), &[&x, &x, &log_scale])?;
+//! let gradients = tape.backward(&loss)?;
+//! assert!(gradients.get(&log_scale).unwrap().item()? < 0.); // a larger scale would lower the loss
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::matmul::{self, Product};
 use super::{
@@ -66,6 +78,16 @@ const GRADIENT: Kernel = Kernel::new::<Params>(
 pub const KERNELS: &[&Kernel] = &[&ROW_SWEEP, &COLUMN_SWEEP, &ROW_LOSSES, &GRADIENT];
 
 /// Which directions count, and how much scratch memory the blocks may take.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{InfoNceOptions, info_nce}};
+/// let x = Tensor::from_slice(&Device::Cpu, &[1, 2], &[1f32, 0.])?;
+/// let y = Tensor::from_slice(&Device::Cpu, &[2, 2], &[1f32, 0., 0., 1.])?; // row 1 is a negative only
+/// let one_way = InfoNceOptions { symmetric: false, ..Default::default() };
+/// let loss = info_nce(&x, &y, &Tensor::scalar(&Device::Cpu, 0f32)?, &one_way)?.item()?;
+/// assert!((loss - (1. + (-1f64).exp()).ln()).abs() < 1e-6);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InfoNceOptions {
     /// Rows against columns and columns against rows (CLIP), or rows against columns alone.
@@ -80,7 +102,7 @@ impl Default for InfoNceOptions {
     }
 }
 
-/// How the tape calls [`info_nce`]: inputs x, y, log_scale. Row and column statistics are kept.
+/// How the tape calls [`info_nce`]: inputs x, y, log_scale. Row and column statistics are kept, but in f64.
 pub const INFO_NCE: Rule<InfoNceOptions> = Rule {
     name: "info_nce",
     forward: |options, inputs| {
@@ -93,10 +115,11 @@ pub const INFO_NCE: Rule<InfoNceOptions> = Rule {
 /// The InfoNCE loss (van den Oord et al., 2018; symmetric as in CLIP, Radford et al., 2021), a scalar:
 /// `mean_i(lse_j L_ij − L_ii)`, or `½` of that plus `½` of the same over columns, with `L = eᵗ X Yᵀ`, `t` = `log_scale []`.
 ///
-/// `x [n, d]` and `y [m, d]` are embeddings, usually after [`l2_normalize`](super::l2_normalize()); row i's positive is
-/// column i. One-way, y may have more rows: they are negatives. The temperature is fixed when `log_scale` is a constant,
-/// learned when it is a leaf of the tape; `t = ln(1/τ)`. Non-finite input is carried through on the CPU and unspecified on a
-/// GPU. Errors: no rows; widths differ; fewer columns than rows, or more when symmetric; types or devices differ.
+/// `x [n, d]` and `y [m, d]` are embeddings, usually after [`l2_normalize`](super::l2_normalize()); row i's
+/// positive is column i. One-way, y may have more rows: they are negatives. The temperature is fixed when
+/// `log_scale` is a constant, learned when it is a leaf of the tape; `t = ln(1/τ)`. Non-finite input is
+/// carried through on the CPU and unspecified on a GPU. Errors: not two axes, or `log_scale` has one; no
+/// rows; widths differ; `m < n`, or `m ≠ n` when symmetric; types or devices differ.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, ops::{InfoNceOptions, info_nce}};

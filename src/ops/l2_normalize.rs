@@ -1,4 +1,14 @@
 //! Rows of length one.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, ops::l2_normalize::L2_NORMALIZE};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[2], &[2f32, 0.])?);
+//! let y = tape.apply(&L2_NORMALIZE, (), &[&x])?;
+//! let upstream = Tensor::from_slice(&Device::Cpu, &[2], &[1f32, 1.])?;
+//! assert_eq!(tape.backward_from(&y, &upstream)?.get(&x).unwrap().to_vec::<f32>()?, [0., 0.5]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::rows::{self, Rows};
 use super::{Forward, Rule, Saved, expect_inputs, stats_dtype};

@@ -1,4 +1,13 @@
 //! Log-sum-exp over the last axis.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, ops::log_sum_exp::LOG_SUM_EXP};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[2], &[0f32, 0.])?);
+//! let y = tape.apply(&LOG_SUM_EXP, (), &[&x])?;
+//! assert_eq!(tape.backward(&y)?.get(&x).unwrap().to_vec::<f32>()?, [0.5, 0.5]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::{Forward, Rule, Saved, expect_inputs, rows};
 use crate::device::Device;

@@ -1,4 +1,16 @@
 //! The batched matrix product, with scale, bias and activation in its epilogue.
+//!
+//! ```
+//! use crossmodal::autograd::Tape;
+//! use crossmodal::{Device, Tensor, ops::{MatmulOptions, Unary, matmul::MATMUL}};
+//! let matrix = |value: f32| Tensor::from_slice(&Device::Cpu, &[1, 1], &[value]);
+//! let tape = Tape::new();
+//! let (a, b) = (tape.leaf(&matrix(2.)?), tape.leaf(&matrix(3.)?));
+//! let options = MatmulOptions { activation: Some(Unary::Relu), ..Default::default() };
+//! let out = tape.apply(&MATMUL, options, &[&a, &b])?; // a third input is the bias
+//! assert_eq!(tape.backward(&out)?.get(&a).unwrap().item()?, 3.);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::reduce::{Reduce, ReduceOptions, reduce, sum_to};
 use super::unary::{self, Unary, unary_backward};
@@ -58,9 +70,18 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD];
 const TILE: (usize, usize) = (32, 64);
 
 /// How a product reads its inputs and what follows it.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{MatmulOptions, matmul}};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2, 1], &[1f32, 2.])?;
+/// let options = MatmulOptions { transpose_a: true, scale: 10., ..Default::default() };
+/// assert_eq!(matmul(&x, &x, None, &options)?.item()?, 50.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MatmulOptions {
-    /// `a` is stored as `[..., k, m]`; it is read so, not copied.
+    /// `a` is stored as `[..., k, m]`; a GPU reads it so, the CPU copies matrices of some sizes, up to 8 MiB,
+    /// into rows.
     pub transpose_a: bool,
     /// `b` is stored as `[..., n, k]`.
     pub transpose_b: bool,
@@ -93,8 +114,8 @@ pub const MATMUL: Rule<MatmulOptions> = Rule {
 
 /// `out = act(scale · A B + bias)`: `A [..., m, k]`, `B [..., k, n]`, `bias [n]`, `out [..., m, n]`; batch axes broadcast.
 ///
-/// Sums over k in f32 (f64 for f64). The bits do not depend on the number of threads. Errors: the inner sizes or the batch
-/// axes do not fit; an input has fewer than two axes; types or devices differ.
+/// Sums over k in f32 (f64 for f64). The bits do not depend on the number of threads. Errors: the inner
+/// sizes, the batch axes or the bias do not fit; `a` or `b` has fewer than two axes; types or devices differ.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, ops::{MatmulOptions, matmul}};

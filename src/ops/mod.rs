@@ -1,5 +1,14 @@
-//! Operations: one file each, with options, shape checks, kernels, forward, backward and the constant rule by which the tape
-//! calls them. Each is one function that runs on either device.
+//! Operations: one file each, with options, shape checks, kernels, forward, backward and the constant rule by
+//! which the tape calls them ([`adamw`](mod@adamw) and [`clip_global_norm`](mod@clip_global_norm) have
+//! neither backward nor rule). Each is one function that runs on either device.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, ops::{add, l2_normalize, relu}};
+//! let x = Tensor::from_slice(&Device::Cpu, &[1, 2], &[3f32, -4.])?;
+//! let y = l2_normalize(&add(&relu(&x)?, &x)?)?; // [6, -4] to length one
+//! assert!((y.to_vec::<f32>()?[0] - 6. / 52f32.sqrt()).abs() < 1e-6);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 mod rule;
 pub(crate) use rule::expect_inputs;

@@ -1,4 +1,15 @@
 //! Sum, mean and maximum over one axis.
+//!
+//! ```
+//! use crossmodal::autograd::Tape;
+//! use crossmodal::{Device, Tensor, ops::{Reduce, ReduceOptions, reduce::REDUCE}};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[3], &[1f32, 7., 7.])?);
+//! let options = ReduceOptions { kind: Reduce::Max, axis: 0, keep_axis: false };
+//! let largest = tape.apply(&REDUCE, options, &[&x])?;
+//! assert_eq!(tape.backward(&largest)?.get(&x).unwrap().to_vec::<f32>()?, [0., 1., 0.]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 pub use crate::reference::Reduce;
 
@@ -40,6 +51,14 @@ const ROW_CHUNK: usize = 4096;
 const COLUMN_CHUNK: usize = 256;
 
 /// Which reduction, over which axis.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{Reduce, ReduceOptions, reduce}};
+/// let x = Tensor::from_slice(&Device::Cpu, &[2, 2], &[1f32, 2., 3., 4.])?;
+/// let means = reduce(&x, &ReduceOptions { kind: Reduce::Mean, axis: 1, keep_axis: true })?;
+/// assert_eq!((means.shape(), means.to_vec::<f32>()?), (&[2, 1][..], vec![1.5, 3.5]));
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReduceOptions {
     /// Sum, mean or maximum.

@@ -1,4 +1,14 @@
 //! Softmax over the last axis.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, ops::softmax::SOFTMAX};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[2], &[0f32, 0.])?);
+//! let y = tape.apply(&SOFTMAX, (), &[&x])?;
+//! let upstream = Tensor::from_slice(&Device::Cpu, &[2], &[1f32, 0.])?;
+//! assert_eq!(tape.backward_from(&y, &upstream)?.get(&x).unwrap().to_vec::<f32>()?, [0.25, -0.25]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::{Forward, Rule, Saved, expect_inputs, rows};
 use crate::device::Device;

@@ -1,4 +1,14 @@
-//! Permuting axes, and repeating them.
+//! Permuting axes.
+//!
+//! ```
+//! use crossmodal::{DType, Device, Tensor, autograd::Tape, ops::transpose::TRANSPOSE};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::zeros(&Device::Cpu, &[2, 3, 4], DType::F32)?);
+//! let y = tape.apply(&TRANSPOSE, vec![2, 0, 1], &[&x])?;
+//! assert_eq!(y.value().shape(), [4, 2, 3]);
+//! assert_eq!(tape.backward_from(&y, y.value())?.get(&x).unwrap().shape(), [2, 3, 4]);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, pad8};
 use crate::device::Device;

@@ -1,4 +1,13 @@
 //! Elementwise functions.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, ops::{Unary, unary::UNARY}};
+//! let tape = Tape::new();
+//! let x = tape.leaf(&Tensor::scalar(&Device::Cpu, 0f32)?);
+//! let y = tape.apply(&UNARY, Unary::Sigmoid, &[&x])?;
+//! assert_eq!(tape.backward(&y)?.get(&x).unwrap().item()?, 0.25);
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
 
 pub use crate::reference::Unary;
 
@@ -56,7 +65,8 @@ pub(super) fn code(kind: Unary) -> (u32, f32, f32) {
 
 /// `out = f(x)`, element by element, any shape.
 ///
-/// Non-finite values give what the formula gives on the CPU and are unspecified on a GPU. Errors: `x` is not floating-point.
+/// Non-finite values give what the formula gives on the CPU and are unspecified on a GPU. Errors: `x` is not
+/// floating-point.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, ops::{Unary, unary}};
@@ -99,36 +109,78 @@ pub(super) fn unary_backward(kind: Unary, x: &Tensor, grad: &Tensor) -> Result<T
 }
 
 /// `c x`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::scale};
+/// assert_eq!(scale(&Tensor::scalar(&Device::Cpu, 3f32)?, 0.5)?.item()?, 1.5);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn scale(x: &Tensor, c: f64) -> Result<Tensor> {
     unary(Unary::Scale(c), x)
 }
 
 /// `eˣ`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::exp};
+/// assert_eq!(exp(&Tensor::scalar(&Device::Cpu, 0f32)?)?.item()?, 1.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn exp(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Exp, x)
 }
 
 /// `ln x`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::log};
+/// assert_eq!(log(&Tensor::scalar(&Device::Cpu, 1f32)?)?.item()?, 0.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn log(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Log, x)
 }
 
 /// `tanh x`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::tanh};
+/// assert!((tanh(&Tensor::scalar(&Device::Cpu, 1f64)?)?.item()? - 0.7615941559557649).abs() < 1e-15);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Tanh, x)
 }
 
 /// `1 / (1 + e⁻ˣ)`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::sigmoid};
+/// assert_eq!(sigmoid(&Tensor::scalar(&Device::Cpu, 0f32)?)?.item()?, 0.5);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Sigmoid, x)
 }
 
 /// `max(x, 0)`.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::relu};
+/// assert_eq!(relu(&Tensor::from_slice(&Device::Cpu, &[2], &[-1f32, 2.])?)?.to_vec::<f32>()?, [0., 2.]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Relu, x)
 }
 
 /// `x Φ(x)`, the exact form; [`Unary::GeluTanh`] is the other.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::gelu};
+/// assert!((gelu(&Tensor::scalar(&Device::Cpu, 1f64)?)?.item()? - 0.8413447460685429).abs() < 1e-15);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Gelu, x)
 }

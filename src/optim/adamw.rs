@@ -40,7 +40,8 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// Moments of zero for every parameter, and the usual constants.
+    /// Moments of zero for every parameter, and the usual constants; parameters added later are not trained.
+    /// Errors: the device's. Example: [`AdamW`].
     pub fn new(parameters: &Parameters) -> Result<AdamW> {
         let zeros =
             |p: &crate::nn::Parameter| Tensor::zeros(p.value.device(), p.value.shape(), p.value.dtype());
@@ -50,7 +51,8 @@ impl AdamW {
 
     /// One step with a learning rate. A parameter without a gradient stays as it is.
     ///
-    /// Errors: as many gradients as parameters are expected; those of [`adamw()`].
+    /// Errors: not as many gradients as parameters; those of [`adamw()`], after which earlier parameters have
+    /// made the step. Example: [`AdamW`].
     pub fn step(
         &mut self,
         parameters: &mut Parameters,

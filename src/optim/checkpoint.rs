@@ -10,8 +10,9 @@ use std::path::Path;
 
 /// Writes parameters and optimiser state, and whatever the caller adds: `extra` arrays and `metadata`.
 ///
-/// The file is whole or not there: it is written beside its place and renamed. Waits for the device. Errors: the file's; a
-/// name in `extra` that a parameter has.
+/// The file is whole or not there: it is written beside its place and renamed. Waits for the device. Errors:
+/// the file's; a name in `extra` that is taken by `parameter.NAME`, `first_moment.NAME` or
+/// `second_moment.NAME` of a parameter.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, nn::Parameters, optim::{AdamW, load_checkpoint, save_checkpoint}};
@@ -56,6 +57,7 @@ pub fn save_checkpoint(
 /// Reads what [`save_checkpoint`] wrote into a model and its optimiser, and gives back the other arrays and the metadata.
 ///
 /// Errors: the file's; a parameter that is missing or of another shape or type. The model is changed only if all fits.
+/// Example: [`save_checkpoint`].
 #[cfg(not(target_arch = "wasm32"))]
 pub fn load_checkpoint(
     path: &Path,

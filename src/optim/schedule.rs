@@ -19,7 +19,13 @@ pub struct CosineSchedule {
 }
 
 impl CosineSchedule {
-    /// The rate of a step, counted from 0; 0 from the last on.
+    /// The rate of a step, counted from 0; behind the warm-up, 0 from `total_steps` on.
+    ///
+    /// ```
+    /// let schedule = crossmodal::optim::CosineSchedule { base: 2., warmup_steps: 0, total_steps: 4 };
+    /// assert_eq!((schedule.at(0), schedule.at(4)), (2., 0.));
+    /// assert!((schedule.at(2) - 1.).abs() < 1e-12);
+    /// ```
     pub fn at(&self, step: u32) -> f64 {
         if step < self.warmup_steps {
             return self.base * f64::from(step + 1) / f64::from(self.warmup_steps);

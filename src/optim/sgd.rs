@@ -27,14 +27,15 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// No momentum, no decay.
+    /// No momentum, no decay; parameters added later are not trained. Example: [`Sgd`].
     pub fn new(parameters: &Parameters) -> Sgd {
         Sgd { momentum: 0., weight_decay: 0., velocity: vec![None; parameters.len()] }
     }
 
     /// One step with a learning rate. A parameter without a gradient stays as it is.
     ///
-    /// Errors: as many gradients as parameters are expected; the operations' errors.
+    /// Errors: not as many gradients as parameters; the operations', after which earlier parameters have made
+    /// the step. Example: [`Sgd`].
     pub fn step(
         &mut self,
         parameters: &mut Parameters,

@@ -1,6 +1,14 @@
 //! One step of AdamW (Loshchilov and Hutter, 2019).
 
 /// The constants of a step.
+///
+/// ```
+/// use crossmodal::reference::{AdamwStep, adamw};
+/// let step = AdamwStep { learning_rate: 0.1, ..Default::default() };
+/// let (mut w, mut m, mut v) = ([1.], [0.], [0.]);
+/// adamw(&step, &mut w, &[0.5], &mut m, &mut v);
+/// assert!((w[0] - 0.9).abs() < 1e-8);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamwStep {
     /// The learning rate of this step.
@@ -25,13 +33,19 @@ impl Default for AdamwStep {
 
 impl AdamwStep {
     /// `1 − β₁ᵗ` and `1 − β₂ᵗ`.
+    ///
+    /// ```
+    /// let step = crossmodal::reference::AdamwStep { beta1: 0.5, beta2: 0.5, step: 3, ..Default::default() };
+    /// assert_eq!(step.corrections(), (0.875, 0.875));
+    /// ```
     pub fn corrections(&self) -> (f64, f64) {
         let t = f64::from(self.step);
         (1. - self.beta1.powf(t), 1. - self.beta2.powf(t))
     }
 }
 
-/// `w ← w (1 − ηλ) − η (m / c₁) / (√(v / c₂) + ε)` with `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, in place.
+/// `w ← w (1 − ηλ) − η (m / c₁) / (√(v / c₂) + ε)` with `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, in
+/// place; `c` are the step's [`corrections`](AdamwStep::corrections). Example: [`AdamwStep`].
 pub fn adamw(step: &AdamwStep, weight: &mut [f64], grad: &[f64], first: &mut [f64], second: &mut [f64]) {
     let (c1, c2) = step.corrections();
     for (((w, g), m), v) in weight.iter_mut().zip(grad).zip(first).zip(second) {

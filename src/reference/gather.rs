@@ -6,6 +6,10 @@ use rayon::prelude::*;
 const ROWS_PER_TASK: usize = 64;
 
 /// `out[i] = x[indices[i]]`, rows of `width` elements.
+///
+/// ```
+/// assert_eq!(crossmodal::reference::gather(&[10., 20., 30.], &[2, 0, 2], 1), [30., 10., 30.]);
+/// ```
 pub fn gather<T: Copy + Default + Send + Sync>(x: &[T], indices: &[u32], width: usize) -> Vec<T> {
     let mut out = vec![T::default(); indices.len() * width];
     if width > 0 {
@@ -15,7 +19,12 @@ pub fn gather<T: Copy + Default + Send + Sync>(x: &[T], indices: &[u32], width: 
     out
 }
 
-/// `dx[v] = Σ g[i]` over `indices[i] = v`, in the order of `i`.
+/// `dx[v] = Σ g[i]` over `indices[i] = v`, in the order of `i`, for `rows` rows of `width` elements.
+///
+/// ```
+/// let dx = crossmodal::reference::gather_backward(&[1., 2., 4.], &[2, 0, 2], 3, 1);
+/// assert_eq!(dx, [2., 0., 5.]);
+/// ```
 pub fn gather_backward(grad: &[f64], indices: &[u32], rows: usize, width: usize) -> Vec<f64> {
     let mut dx = vec![0.; rows * width];
     for (i, &row) in indices.iter().enumerate() {

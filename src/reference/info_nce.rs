@@ -3,6 +3,14 @@
 use super::log_sum_exp::lse;
 
 /// The sizes of a contrastive loss: `x [n, d]`, `y [m, d]`, the positive of row i is column i.
+///
+/// ```
+/// use crossmodal::reference::{InfoNce, info_nce, info_nce_backward};
+/// let (x, size) = ([1., 0., 0., 1.], InfoNce { n: 2, m: 2, d: 2, symmetric: true });
+/// assert!((info_nce(&x, &x, 0., size) - (1. + (-1f64).exp()).ln()).abs() < 1e-15);
+/// let (_, _, log_scale) = info_nce_backward(&x, &x, 0., 1., size);
+/// assert!(log_scale < 0.);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InfoNce {
     /// Rows of x.
@@ -26,7 +34,8 @@ fn column(logits: &[f64], j: usize, size: InfoNce) -> Vec<f64> {
     (0..size.n).map(|i| logits[i * size.m + j]).collect()
 }
 
-/// `mean_i(lse_j L_ij − L_ii)`, or the mean of that and of the same over columns; `L = eᵗ X Yᵀ`.
+/// `mean_i(lse_j L_ij − L_ii)`, or the mean of that and of the same over columns; `L = eᵗ X Yᵀ`, `t` =
+/// `log_scale`. Example: [`InfoNce`].
 pub fn info_nce(x: &[f64], y: &[f64], log_scale: f64, size: InfoNce) -> f64 {
     let logits = logits(x, y, log_scale, size);
     let loss = |i: usize| {
@@ -40,6 +49,7 @@ pub fn info_nce(x: &[f64], y: &[f64], log_scale: f64, size: InfoNce) -> f64 {
 }
 
 /// Gradients of x, of y and of the logarithm of the scale, for an upstream gradient `upstream` of the loss.
+/// Example: [`InfoNce`].
 pub fn info_nce_backward(
     x: &[f64],
     y: &[f64],

@@ -1,5 +1,16 @@
-//! The plain definition of every operation: f64 in, f64 out, the formula read off the page. Every device is verified against
-//! these functions, and the CPU path runs them, except where `src/cpu` has a fast twin.
+//! The plain definition of every operation: f64 in, f64 out (copies: any type), the formula read off the
+//! page. Every device is verified against these functions, and the CPU path runs them, except where `src/cpu`
+//! has a fast twin.
+//!
+//! Slices are row-major and of the sizes that the other arguments say; most functions panic where they are
+//! shorter.
+//!
+//! ```
+//! use crossmodal::reference::{log_softmax, softmax};
+//! let x = [1., 2., 3.];
+//! let (p, log_p) = (softmax(&x, 3), log_softmax(&x, 3));
+//! assert!(p.iter().zip(&log_p).all(|(p, log_p)| (p.ln() - log_p).abs() < 1e-15));
+//! ```
 
 mod adamw;
 mod binary;

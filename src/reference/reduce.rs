@@ -1,6 +1,13 @@
 //! Sum, mean and maximum over one axis.
 
 /// What an axis is reduced to.
+///
+/// ```
+/// use crossmodal::reference::{Reduce, reduce};
+/// let columns = |kind| reduce(kind, &[1., 2., 3., 6.], (1, 2, 2));
+/// assert_eq!(columns(Reduce::Sum), [4., 8.]);
+/// assert_eq!((columns(Reduce::Mean), columns(Reduce::Max)), (vec![2., 4.], vec![3., 6.]));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduce {
     /// The sum; 0 of nothing.
@@ -11,7 +18,7 @@ pub enum Reduce {
     Max,
 }
 
-/// `x [outer, axis, inner]` to `[outer, inner]`.
+/// `x [outer, axis, inner]` to `[outer, inner]`. Example: [`Reduce`].
 pub fn reduce(kind: Reduce, x: &[f64], (outer, axis, inner): (usize, usize, usize)) -> Vec<f64> {
     let start = if kind == Reduce::Max { f64::NEG_INFINITY } else { 0. };
     let mut out = vec![start; outer * inner];
@@ -32,7 +39,11 @@ pub fn reduce(kind: Reduce, x: &[f64], (outer, axis, inner): (usize, usize, usiz
     out
 }
 
-/// The gradient of a maximum.
+/// The gradient of a maximum: that of each result to the first place that attains it, 0 elsewhere.
+///
+/// ```
+/// assert_eq!(crossmodal::reference::max_backward(&[1., 7., 7.], &[2.], (1, 3, 1)), [0., 2., 0.]);
+/// ```
 pub fn max_backward(x: &[f64], grad: &[f64], (outer, axis, inner): (usize, usize, usize)) -> Vec<f64> {
     let mut dx = vec![0.; x.len()];
     for o in 0..outer {

@@ -1,6 +1,12 @@
 //! Elementwise functions and their derivatives.
 
 /// An elementwise function.
+///
+/// ```
+/// use crossmodal::reference::Unary;
+/// assert_eq!([-2., 0.5, 2.].map(|v| Unary::Clamp(-1., 1.).apply(v)), [-1., 0.5, 1.]);
+/// assert_eq!((Unary::Scale(3.).apply(2.), Unary::Scale(3.).derivative(2.)), (6., 3.));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unary {
     /// `c v`.
@@ -36,6 +42,10 @@ fn normal_cdf(v: f64) -> f64 {
 
 impl Unary {
     /// `f(v)`.
+    ///
+    /// ```
+    /// assert_eq!(crossmodal::reference::Unary::Relu.apply(-1.), 0.);
+    /// ```
     pub fn apply(self, v: f64) -> f64 {
         match self {
             Unary::Scale(c) => c * v,
@@ -65,6 +75,10 @@ impl Unary {
     }
 
     /// `f'(v)`.
+    ///
+    /// ```
+    /// assert_eq!(crossmodal::reference::Unary::Sigmoid.derivative(0.), 0.25);
+    /// ```
     pub fn derivative(self, v: f64) -> f64 {
         match self {
             Unary::Scale(c) => c,
