@@ -19,6 +19,8 @@ fn forward(
 @group(0) @binding(3) var<storage, read_write> dx: array<elem>;
 
 fn derivative(v: f32) -> f32 {
+    // For the two forms of gelu: flat beyond 30, where the powers of a huge number would overflow.
+    let near = clamp(v, -30.0, 30.0);
     switch params.kind {
         case 1u: { return params.alpha; }
         case 2u: { return exp(v); }
@@ -33,11 +35,11 @@ fn derivative(v: f32) -> f32 {
             return e / ((1.0 + e) * (1.0 + e));
         }
         case 6u: { return select(0.0, 1.0, v > 0.0); }
-        case 7u: { return normal_cdf(v) + v * INV_SQRT_2PI * exp(-0.5 * v * v); }
+        case 7u: { return normal_cdf(v) + near * INV_SQRT_2PI * exp(-0.5 * near * near); }
         case 8u: {
             let s = sigmoid(2.0 * gelu_tanh_inner(v));
-            let inner = 0.7978845608 * (1.0 + 3.0 * 0.044715 * v * v);
-            return s + v * 2.0 * s * sigmoid(-2.0 * gelu_tanh_inner(v)) * inner;
+            let inner = 0.7978845608 * (1.0 + 3.0 * 0.044715 * near * near);
+            return s + near * 2.0 * s * sigmoid(-2.0 * gelu_tanh_inner(v)) * inner;
         }
         case 9u: { return select(0.0, 1.0, v >= params.alpha && v <= params.beta); }
         default: { return 1.0; }

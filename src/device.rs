@@ -47,11 +47,15 @@ impl Device {
         }
         #[cfg(feature = "gpu")]
         {
-            if asked == "auto" && crate::gpu::best(&crate::gpu::adapters().await).is_none() {
-                return Ok(Device::Cpu);
+            if asked != "auto" {
+                return Ok(Device::Gpu(Gpu::open(asked).await?));
             }
-            let asked = if asked == "auto" { "gpu" } else { asked };
-            Ok(Device::Gpu(Gpu::open(asked).await?))
+            match Gpu::open("gpu").await {
+                Ok(gpu) => return Ok(Device::Gpu(gpu)),
+                Err(crate::Error::NoDevice { .. }) => {}
+                Err(e) => log::warn!("{e}; taking the CPU path"),
+            }
+            Ok(Device::Cpu)
         }
         #[cfg(not(feature = "gpu"))]
         match asked {

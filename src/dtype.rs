@@ -143,7 +143,7 @@ impl HostData {
     pub fn from_f64(dtype: DType, values: Vec<f64>) -> Self {
         match dtype {
             DType::F32 => HostData::F32(values.into_iter().map(|v| v as f32).collect()),
-            DType::F16 => HostData::F16(values.into_iter().map(f16::from_f64).collect()),
+            DType::F16 => HostData::F16(values.into_iter().map(to_f16).collect()),
             DType::F64 => HostData::F64(values),
             DType::U32 => HostData::U32(values.into_iter().map(|v| v as u32).collect()),
         }
@@ -224,3 +224,38 @@ element!(f32, F32);
 element!(f16, F16);
 element!(f64, F64);
 element!(u32, U32);
+
+/// The nearest f16. The conversion of the half crate goes by way of f32 where the processor has one for f16, and so rounds
+/// twice; here what the first rounding left over is kept in the last bit, which f16 does not have.
+fn to_f16(value: f64) -> f16 {
+    let near = value as f32;
+    if f64::from(near) == value || !near.is_finite() {
+        return f16::from_f32(near);
+    }
+    let beyond = f64::from(near).abs() > value.abs();
+    let towards_zero = near.to_bits() - u32::from(beyond);
+    f16::from_f32(f32::from_bits(towards_zero | 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f16_is_rounded_once() {
+        let half_step = 2f64.powi(-11);
+        for (value, want) in [
+            (1. + half_step, 1.),
+            (1. + half_step + 2f64.powi(-40), 1.0009765625),
+            (1. + 3. * half_step - 2f64.powi(-40), 1.0009765625),
+            (-1. - half_step - 2f64.powi(-50), -1.0009765625),
+            (65519.999999, 65504.),
+            (1e300, f64::INFINITY),
+            (1e-300, 0.),
+            (2f64.powi(-25) * 1.0000000001, 2f64.powi(-24)),
+        ] {
+            assert_eq!(to_f16(value).to_f64(), want, "{value:e}");
+        }
+        assert!(to_f16(f64::NAN).is_nan());
+    }
+}

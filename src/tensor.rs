@@ -396,7 +396,8 @@ fn check(op: &'static str, device: &Device, shape: &[usize], dtype: DType) -> Re
     if shape.len() > MAX_RANK {
         return Err(Error::argument(op, "shape", format!("at most {MAX_RANK} axes"), format!("{shape:?}")));
     }
-    let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+    // Counting an empty axis as 1: strides and parts of the shape must fit too.
+    let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size.max(1)));
     if elements.is_none_or(|n| u32::try_from(n).is_err()) {
         return Err(Error::argument(op, "shape", "fewer than 2^32 elements", format!("{shape:?}")));
     }

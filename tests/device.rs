@@ -4,8 +4,10 @@
 mod common;
 
 use crossmodal::align::{Data, Recipe, Split, Trainer};
+use crossmodal::autograd::Tape;
 use crossmodal::gpu::Gpu;
 use crossmodal::io::Features;
+use crossmodal::ops::info_nce::INFO_NCE;
 use crossmodal::ops::{InfoNceOptions, MatmulOptions, add, info_nce, l2_normalize, matmul, scale, softmax};
 use crossmodal::{Device, Error, Tensor};
 
@@ -114,6 +116,60 @@ fn a_tensor_larger_than_a_binding_is_refused_with_the_limit() {
         Err(Error::Limit { asked, available, .. }) => assert!(asked > available),
         other => panic!("{other:?}"),
     }
+}
+
+/// The logits would take 64 MiB; the blocks' scratch takes 16.
+#[test]
+fn info_nce_never_holds_the_logits() {
+    let (device, gpu) = fresh();
+    let (n, d) = (4096, 16);
+    let tape = Tape::new();
+    let side = || tape.leaf(&Tensor::from_vec(&device, &[n, d], numbers(n * d)).unwrap());
+    let (x, y, t) = (side(), side(), tape.leaf(&Tensor::scalar(&device, 1f32).unwrap()));
+    device.wait().unwrap();
+    gpu.trim();
+    gpu.reset_peak();
+    let before = gpu.memory().peak;
+    let loss = tape.apply(&INFO_NCE, InfoNceOptions::default(), &[&x, &y, &t]).unwrap();
+    let gradients = tape.backward(&loss).unwrap();
+    device.wait().unwrap();
+    let rise = gpu.memory().peak - before;
+    let of_gradients = 2 * (n * d * 4) as u64;
+    assert!(gradients.get(&x).is_some() && rise < of_gradients + (20 << 20), "{rise} bytes");
+}
+
+#[test]
+fn features_larger_than_a_binding_still_train_and_project() {
+    let device = common::gpu();
+    // 143 MB where the smallest binding has 128 MiB: the rows stay on the host.
+    let (rows, cols) = (280_000, 128);
+    let values: Vec<f32> = (0..rows * cols).map(|i| ((i % 8191) as f32 * 0.37).sin()).collect();
+    let side = Features { rows, cols, values };
+    let split = Split { train: (0..20).collect(), validation: (20..40).collect(), test: (40..60).collect() };
+    let data = Data::new(side.clone(), side.clone(), split).unwrap();
+    let recipe = Recipe { dim: 2, epochs: 1, batch_size: 8, ..Recipe::default() };
+    let mut trainer = Trainer::new(&device, &data, &recipe).unwrap();
+    trainer.epoch().unwrap();
+    let projected = trainer.best().unwrap().left.project(&device, &side).unwrap();
+    assert_eq!((projected.rows, projected.values.len()), (rows, rows * 2));
+    assert!(projected.values.iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn many_threads_may_record_on_one_device() {
+    let (device, _) = fresh();
+    let one = |start: usize| {
+        let mut x = Tensor::from_slice(&device, &[1], &[start as f32]).unwrap();
+        for i in 0..1500 {
+            x = scale(&x, if i % 2 == 0 { 2. } else { 0.5 }).unwrap();
+        }
+        x.item().unwrap()
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|start| scope.spawn(move || one(start))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(results, [0., 1., 2., 3., 4., 5.]);
 }
 
 #[test]

@@ -171,6 +171,14 @@ fn arguments_that_do_not_fit_are_named() {
             ),
             (concat(&[], 0).map(drop), "concat: tensors: expected at least one tensor"),
             (split(&of(&[4]), 0, &[1, 2]).map(drop), "split: sizes: expected sizes that add up to 4"),
+            (
+                split(&of(&[4]), 0, &[usize::MAX, 5]).map(drop),
+                "split: sizes: expected sizes that add up to 4",
+            ),
+            (
+                Tensor::zeros(device, &[0, usize::MAX, 2], dtype).map(drop),
+                "expected fewer than 2^32 elements",
+            ),
             (transpose(&of(&[2, 3]), &[0, 0]).map(drop), "transpose: axes: expected each of the 2 axes once"),
             (
                 gather(&of(&[3, 2]), &indices(&[0, 3])).map(drop),

@@ -181,6 +181,12 @@ fn misuse_of_a_tape_is_refused() {
     assert!(tape.backward_from(&foreign, &x).is_err());
     let wrong = Tensor::from_slice(&Device::Cpu, &[1], &[1f64]).unwrap();
     assert!(tape.backward_from(&leaf, &wrong).unwrap_err().to_string().contains("[2]"));
+    let narrow = Tensor::from_slice(&Device::Cpu, &[2], &[1f32, 2.]).unwrap();
+    let message = tape.backward_from(&leaf, &narrow).unwrap_err().to_string();
+    assert!(message.contains("expected f64 on cpu, got f32 on cpu"), "{message}");
+    let none = tape.leaf(&Tensor::zeros(&Device::Cpu, &[0], DType::F64).unwrap());
+    let message = tape.apply(&SPLIT, (0, vec![]), &[&none]).unwrap_err().to_string();
+    assert!(message.contains("use apply_all"), "{message}");
     let unused = tape.leaf(&x);
     assert!(tape.backward_from(&leaf, &x).unwrap().get(&unused).is_none());
 }

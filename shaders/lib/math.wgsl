@@ -19,7 +19,9 @@ fn accurate_tanh(v: f32) -> f32 {
 
 // The complementary error function for v >= 0: t exp(p(t) - v^2) with t = 1/(1 + v/2). p is our own least-squares fit of
 // degree 9 on Chebyshev nodes of t in [0.15, 1], within 5.6e-8 of the logarithm; beyond it erfc is below the least f32.
-fn erfc_positive(v: f32) -> f32 {
+fn erfc_positive(w: f32) -> f32 {
+    // Beyond 20 it is 0 in f32, and the square of a huge number would overflow.
+    let v = min(w, 20.0);
     let t = 1.0 / (1.0 + 0.5 * v);
     let low = -1.2654739 + t * (0.9991688 + t * (0.381963899 + t * (0.0572463485 + t * -0.0660282761)));
     let high = 0.0475086061 + t * (-0.851879443 + t * (1.27436159 + t * (-0.731059301 + t * 0.154191726)));
@@ -40,7 +42,9 @@ fn gelu(v: f32) -> f32 {
     return v * normal_cdf(v);
 }
 
-fn gelu_tanh_inner(v: f32) -> f32 {
+fn gelu_tanh_inner(w: f32) -> f32 {
+    // Beyond 30 the sigmoid around it is 0 or 1, and the cube of a huge number would overflow.
+    let v = clamp(w, -30.0, 30.0);
     return 0.7978845608 * (v + 0.044715 * v * v * v);
 }
 

@@ -2,7 +2,8 @@
 
 use super::data::Data;
 use super::heads::{Head, Heads};
-use super::trainer::{Recipe, Side, Trainer};
+use super::recipe::Recipe;
+use super::trainer::{Side, Trainer};
 use crate::device::Device;
 use crate::dtype::HostData;
 use crate::error::{Error, Result};

@@ -111,6 +111,13 @@ impl Data {
     ///
     /// Errors: the row counts differ; the split names a row that is not there. Example: [`Data`].
     pub fn new(left: Features, right: Features, split: Split) -> Result<Data> {
+        for (argument, side) in [("left", &left), ("right", &right)] {
+            let count = side.rows.checked_mul(side.cols);
+            if count != Some(side.values.len()) || side.cols == 0 {
+                let expected = format!("{} x {} values, at least one a row", side.rows, side.cols);
+                return Err(Error::argument("align", argument, expected, side.values.len()));
+            }
+        }
         if left.rows != right.rows {
             let expected = format!("{} rows as left has", left.rows);
             return Err(Error::argument("align", "right", expected, format!("{} rows", right.rows)));

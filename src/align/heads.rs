@@ -67,8 +67,10 @@ pub struct Heads {
     pub epoch: u32,
 }
 
-/// Rows that are projected at once.
-const CHUNK: usize = 1 << 14;
+/// Rows that are projected at once: 64 MiB of features or of projections, half of the smallest binding.
+pub(super) fn rows_at_once(inputs: usize, dim: usize) -> usize {
+    ((1 << 24) / inputs.max(dim).max(1)).max(1)
+}
 
 impl Head {
     /// Features `[rows, inputs]` in the shared space `[rows, dim]`, rows of length one.
@@ -79,13 +81,17 @@ impl Head {
             let expected = format!("{} features a row as head '{}' was trained on", self.inputs, self.name);
             return Err(Error::argument("project", "features", expected, features.cols));
         }
+        if self.inputs == 0 || features.rows.checked_mul(features.cols) != Some(features.values.len()) {
+            let expected = format!("{} x {} values", features.rows, self.inputs.max(1));
+            return Err(Error::argument("project", "features", expected, features.values.len()));
+        }
         let mut parameters = Parameters::default();
         let (weight, bias) = (self.weight.clone(), self.bias.clone());
         let linear =
             Linear::from_weights(device, &mut parameters, "head", (self.inputs, self.dim), weight, bias)?;
         let projection = Projection { kind: ProjectionKind::Linear(linear) };
         let mut values = Vec::with_capacity(features.rows * self.dim);
-        for chunk in features.values.chunks(CHUNK * self.inputs) {
+        for chunk in features.values.chunks(rows_at_once(self.inputs, self.dim) * self.inputs) {
             let shape = [chunk.len() / self.inputs, self.inputs];
             let x = Tensor::from_vec(device, &shape, self.standardisation.apply(chunk))?;
             let tape = Tape::no_grad();

@@ -22,12 +22,14 @@
 mod checkpoint;
 mod data;
 mod heads;
+mod recipe;
 mod retrieval;
 mod standardise;
 mod trainer;
 
 pub use data::{Data, Split};
 pub use heads::{Head, Heads};
+pub use recipe::Recipe;
 pub use retrieval::{Retrieval, Scores, ranks, retrieval};
 pub use standardise::Standardisation;
-pub use trainer::{EpochReport, HeadWeights, Recipe, Trainer};
+pub use trainer::{EpochReport, HeadWeights, Trainer};

@@ -116,6 +116,8 @@ pub fn ranks(queries: &Features, gallery: &Features) -> Result<Vec<u32>> {
             (format!("{rows} x {cols} as the other side"), format!("{} x {}", gallery.rows, gallery.cols));
         return Err(Error::argument("retrieval", "right", expected, got));
     }
+    check_rows("left", queries)?;
+    check_rows("right", gallery)?;
     let (queries, gallery) = (unit_rows(queries), unit_rows(gallery));
     let each = (CHUNK / rows).clamp(1, 256);
     let chunks: Vec<_> = queries.chunks(each * cols).enumerate().collect();
@@ -129,6 +131,19 @@ pub fn ranks(queries: &Features, gallery: &Features) -> Result<Vec<u32>> {
         sims.chunks_exact(rows).enumerate().map(|(i, row)| rank(row, first + i)).collect::<Vec<_>>()
     };
     Ok(chunks.par_iter().flat_map_iter(of_chunk).collect())
+}
+
+/// A similarity that is not a number is neither more nor less than another: such a row would rank first.
+fn check_rows(argument: &'static str, features: &Features) -> Result<()> {
+    let count = features.rows * features.cols;
+    if features.values.len() != count {
+        return Err(Error::argument("retrieval", argument, format!("{count} values"), features.values.len()));
+    }
+    if let Some(at) = features.values.iter().position(|v| !v.is_finite()) {
+        let got = format!("{} in row {}", features.values[at], at / features.cols);
+        return Err(Error::argument("retrieval", argument, "finite values", got));
+    }
+    Ok(())
 }
 
 fn rank(sims: &[f32], own: usize) -> u32 {
@@ -171,6 +186,15 @@ mod tests {
         let scores = Scores::of(vec![1, 2, 7, 20]);
         assert_eq!((scores.median_rank, scores.mean_rank), (4.5, 7.5));
         assert_eq!((scores.recall_at_1, scores.recall_at_5, scores.recall_at_10), (25., 50., 75.));
+    }
+
+    #[test]
+    fn rows_that_are_not_numbers_are_refused() {
+        let (good, bad) = (features(2, &[1., 0., 0., 1.]), features(2, &[1., 0., 0., f32::NAN]));
+        let error = retrieval(&good, &bad).unwrap_err().to_string();
+        assert!(error.contains("NaN in row 1"), "{error}");
+        let short = Features { rows: 2, cols: 2, values: vec![1.] };
+        assert!(retrieval(&good, &short).unwrap_err().to_string().contains("4 values"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Training two linear heads.
 
 use super::data::Data;
-use super::heads::{Head, Heads};
+use super::heads::{Head, Heads, rows_at_once};
+use super::recipe::Recipe;
 use super::retrieval::{Retrieval, retrieval};
 use super::standardise::Standardisation;
 use crate::autograd::Tape;
@@ -15,45 +16,6 @@ use crate::optim::{AdamW, CosineSchedule, clamp_log_scale};
 use crate::tensor::Tensor;
 use rand::seq::SliceRandom;
 use std::time::Instant;
-
-/// What is trained, for how long, with which numbers.
-///
-/// ```
-/// use crossmodal::align::Recipe;
-/// let recipe = Recipe { epochs: 10, learning_rate: 3e-4, ..Recipe::default() };
-/// assert_eq!((recipe.dim, recipe.batch_size, recipe.temperature), (256, 256, 0.07));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Recipe {
-    /// The width of the shared space.
-    pub dim: usize,
-    /// Passes over the training rows.
-    pub epochs: u32,
-    /// Rows in a batch; the last, short batch of an epoch is dropped.
-    pub batch_size: usize,
-    /// The learning rate at the start; half a cosine takes it to 0.
-    pub learning_rate: f64,
-    /// The decoupled decay of the weights.
-    pub weight_decay: f64,
-    /// The temperature at the start, `τ = e⁻ᵗ`; it is learned.
-    pub temperature: f64,
-    /// For the initial weights and the order of rows.
-    pub seed: u64,
-}
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Recipe {
-            dim: 256,
-            epochs: 40,
-            batch_size: 256,
-            learning_rate: 1e-3,
-            weight_decay: 0.1,
-            temperature: 0.07,
-            seed: 0,
-        }
-    }
-}
 
 /// What an epoch did.
 /// Example: [`align`](crate::align).
@@ -155,11 +117,14 @@ impl Side {
         initial: HeadWeights,
     ) -> Result<Side> {
         let standardisation = Standardisation::fit(features, split);
-        let host = Tensor::from_vec(
-            &Device::Cpu,
-            &[features.rows, features.cols],
-            standardisation.apply(&features.values),
-        )?;
+        let standardised = standardisation.apply(&features.values);
+        if let Some(at) = standardised.iter().position(|v| !v.is_finite()) {
+            let (row, column) = (at / features.cols, at % features.cols);
+            let expected = "features that stay finite when standardised on the training rows";
+            let got = format!("{} in row {row}, column {column} of {name}", features.values[at]);
+            return Err(Error::argument("align", "features", expected, got));
+        }
+        let host = Tensor::from_vec(&Device::Cpu, &[features.rows, features.cols], standardised)?;
         let rows = match host.to_device(device) {
             // A batch at a time goes through; all rows at once do not.
             Err(Error::Limit { .. } | Error::OutOfMemory { .. }) => host,
@@ -189,42 +154,6 @@ impl Side {
     }
 }
 
-fn check(data: &Data, recipe: &Recipe) -> Result<()> {
-    let refuse =
-        |argument, expected: String, got: String| Err(Error::argument("align", argument, expected, got));
-    let train = data.split.train.len();
-    if recipe.batch_size < 2 {
-        let expected = "at least 2: a row needs others to be told from".to_string();
-        return refuse("batch size", expected, recipe.batch_size.to_string());
-    }
-    if recipe.batch_size > train {
-        return refuse(
-            "batch size",
-            format!("at most the {train} training rows"),
-            recipe.batch_size.to_string(),
-        );
-    }
-    if recipe.dim == 0 || recipe.epochs == 0 {
-        let got = format!("{} dimensions and {} epochs", recipe.dim, recipe.epochs);
-        return refuse("dim and epochs", "at least 1 each".into(), got);
-    }
-    for (argument, value, fits, expected) in [
-        ("learning rate", recipe.learning_rate, recipe.learning_rate > 0., "a finite number above 0"),
-        ("weight decay", recipe.weight_decay, recipe.weight_decay >= 0., "a finite number of at least 0"),
-        // The logit scale is kept in [1, 100].
-        ("temperature", recipe.temperature, (0.01..=1.).contains(&recipe.temperature), "0.01 to 1"),
-    ] {
-        if !value.is_finite() || !fits {
-            return refuse(argument, expected.to_string(), value.to_string());
-        }
-    }
-    let longest = data.split.train.len() / recipe.batch_size;
-    if u32::try_from(longest).ok().and_then(|steps| steps.checked_mul(recipe.epochs)).is_none() {
-        return refuse("epochs", "fewer than 2^32 steps".into(), recipe.epochs.to_string());
-    }
-    Ok(())
-}
-
 impl Trainer {
     /// Weights uniform in `±1/√inputs`, biases 0, `t = ln(1/τ)`; features standardised on the training rows.
     ///
@@ -241,7 +170,7 @@ impl Trainer {
                 bias: own.get(linear.bias).value.to_vec()?,
             })
         };
-        check(data, recipe)?;
+        recipe.check(data)?;
         let (left, right) = (draw(data.left.cols)?, draw(data.right.cols)?);
         Self::from_weights(device, data, recipe, left, right)
     }
@@ -255,7 +184,7 @@ impl Trainer {
         left: HeadWeights,
         right: HeadWeights,
     ) -> Result<Trainer> {
-        check(data, recipe)?;
+        recipe.check(data)?;
         let (mut parameters, train, dim) = (Parameters::default(), data.split.train.clone(), recipe.dim);
         let left = Side::new(device, "left", &data.left, &train, &mut parameters, dim, left)?;
         let right = Side::new(device, "right", &data.right, &train, &mut parameters, dim, right)?;
@@ -387,10 +316,13 @@ impl Trainer {
         let bound = self.parameters.on(&tape);
         let mut embeddings = vec![];
         for side in [&self.left, &self.right] {
-            let indices = Indices::new(side.rows.device(), &self.validation)?;
-            let x = tape.constant(&side.pick(&self.device, &indices)?);
-            let z = Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?;
-            let values = z.value().to_vec::<f32>()?;
+            let mut values = vec![];
+            for rows in self.validation.chunks(rows_at_once(side.rows.shape()[1], self.recipe.dim)) {
+                let x = tape.constant(&side.pick(&self.device, &Indices::new(side.rows.device(), rows)?)?);
+                let z =
+                    Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?;
+                values.extend(z.value().to_vec::<f32>()?);
+            }
             embeddings.push(Features { rows: self.validation.len(), cols: self.recipe.dim, values });
         }
         retrieval(&embeddings[0], &embeddings[1])

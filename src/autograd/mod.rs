@@ -157,7 +157,13 @@ impl Tape {
         options: O,
         inputs: &[&Var],
     ) -> Result<Var> {
-        Ok(self.apply_all(rule, options, inputs)?.remove(0))
+        let mut outputs = self.apply_all(rule, options, inputs)?;
+        match (outputs.pop(), outputs.len()) {
+            (Some(output), 0) => Ok(output),
+            (_, others) => {
+                Err(Error::argument(rule.name, "rule", "one with one result; use apply_all", others))
+            }
+        }
     }
 
     /// As [`Tape::apply`], with all results.
@@ -241,6 +247,11 @@ impl Tape {
                 "a constant",
             ));
         };
+        let (like, own) = (&result.value, gradient);
+        if own.device() != like.device() || own.dtype() != like.dtype() {
+            let name = |t: &Tensor| format!("{} on {}", t.dtype(), t.device().name());
+            return Err(Error::argument("backward", "gradient", name(like), name(own)));
+        }
         if gradient.shape() != result.value.shape() {
             let (expected, got) =
                 (format!("shape {:?}", result.value.shape()), format!("{:?}", gradient.shape()));

@@ -48,6 +48,11 @@ pub(super) fn unary() -> Vec<Case> {
         of_rule("gelu_tanh", &UNARY, Unary::GeluTanh, vec![x(5.)], gelu),
         of_rule("clamp", &UNARY, Unary::Clamp(-1., 2.), vec![Input::integers("clamp", &[129])], exact),
     ];
+    for kind in [Unary::Tanh, Unary::Sigmoid, Unary::Relu, Unary::Gelu, Unary::GeluTanh] {
+        let huge = Input::of(&[8], &[1e30, -1e30, 1e4, -1e4, 100., -100., 0., -0.]);
+        cases
+            .push(of_rule(format!("huge values, {kind:?}"), &UNARY, kind, vec![huge], saturating).f32_only());
+    }
     for count in [0, 1, 255, 256, 257] {
         let input = Input::integers("count", &[count]);
         cases.push(of_rule(format!("relu, {count} elements"), &UNARY, Unary::Relu, vec![input], exact));

@@ -6,7 +6,6 @@ use super::matmul::{View, product};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::ops::info_nce::{block_size, blocks};
 use crate::reference::InfoNce;
 use crate::tensor::Tensor;
 use rayon::prelude::*;
@@ -70,9 +69,9 @@ pub(crate) fn info_nce(
     let (x, y, scale) = (super::f32s(x), super::f32s(y), super::f32s(log_scale)[0].exp());
     let (mut of_rows, mut of_cols) = (vec![EMPTY; size.n], vec![EMPTY; size.m]);
     let mut positives = vec![0f32; size.n];
-    let (most_rows, most_cols) = block_size(size, scratch_bytes);
+    let (most_rows, most_cols) = size.block_size(scratch_bytes);
     let mut scratch = vec![0f32; most_rows * most_cols];
-    for block in blocks(size, scratch_bytes) {
+    for block in size.blocks(scratch_bytes) {
         let (first_row, rows, first_col, cols) = block;
         let scratch = &mut scratch[..rows * cols];
         logits(scratch, [&x, &y], scale, size.d, block);
@@ -163,9 +162,9 @@ pub(crate) fn info_nce_backward(
     let col_weights: Vec<f32> = of_cols.iter().map(|p| 0.5 / p.sum).collect();
     let (x, y) = (super::f32s(x), super::f32s(y));
     let (mut dx, mut dy) = (vec![0f32; size.n * d], vec![0f32; size.m * d]);
-    let (most_rows, most_cols) = block_size(size, scratch_bytes);
+    let (most_rows, most_cols) = size.block_size(scratch_bytes);
     let mut scratch = vec![0f32; most_rows * most_cols];
-    for block in blocks(size, scratch_bytes) {
+    for block in size.blocks(scratch_bytes) {
         let (first_row, rows, first_col, cols) = block;
         let scratch = &mut scratch[..rows * cols];
         logits(scratch, [&x, &y], scale, d, block);

@@ -148,7 +148,7 @@ impl Gpu {
                 *seen.lock().expect("lost lock") = Some(message);
             }
         });
-        let recorder = Mutex::new(recorder::Recorder::new(&device, &report));
+        let recorder = Mutex::new(recorder::Recorder::new(&device));
         Gpu(Arc::new(Inner {
             device,
             queue,
@@ -272,7 +272,7 @@ impl Gpu {
     pub(crate) fn allocate(&self, what: &str, bytes: u64) -> Result<Buffer> {
         let limit = self.0.report.max_buffer.min(self.0.report.max_binding);
         let poison = self.0.poison.load(Relaxed);
-        if bytes > limit {
+        if bytes.next_multiple_of(4) > limit {
             let (device, what) = (self.name().to_string(), what.to_string());
             return Err(Error::Limit { device, what, asked: bytes, available: limit });
         }
@@ -302,6 +302,7 @@ impl Gpu {
         Ok(buffer)
     }
 
+    #[cfg(all(feature = "verify", not(target_arch = "wasm32")))]
     /// Whether nothing wrote behind the first `bytes` bytes of a buffer allocated under [`Gpu::poison`].
     pub(crate) fn guard_is_intact(&self, buffer: &Buffer, bytes: u64) -> Result<bool> {
         let all = self.read_blocking(buffer, buffer.raw.size())?;
@@ -337,9 +338,10 @@ impl Gpu {
         let pipeline = self.pipeline(kernel, &variant)?;
         let group = self.bind_group(kernel, &pipeline, buffers)?;
         let bytes = bytemuck::bytes_of(params);
-        let full =
-            self.0.recorder.lock().expect("recorder lock").dispatch(kernel, pipeline, group, bytes, groups);
-        if full { self.submit() } else { Ok(()) }
+        let mut recorder = self.0.recorder.lock().expect("recorder lock");
+        recorder.dispatch(kernel, pipeline, group, bytes, groups);
+        // Under the same lock: another thread must not record beyond the last parameter slot.
+        if recorder.is_full() { self.submit_locked(&mut recorder) } else { Ok(()) }
     }
 
     /// Hands what is recorded to the driver, if anything is; does not wait.
@@ -354,12 +356,20 @@ impl Gpu {
     /// # Ok::<(), crossmodal::Error>(())
     /// ```
     pub fn submit(&self) -> Result<()> {
-        let mut recorder = self.0.recorder.lock().expect("recorder lock");
+        self.submit_locked(&mut self.0.recorder.lock().expect("recorder lock"))
+    }
+
+    fn submit_locked(&self, recorder: &mut recorder::Recorder) -> Result<()> {
         if recorder.is_empty() {
             return Ok(());
         }
         let profile = &mut self.0.profile.lock().expect("profile lock");
-        self.checked("submitting commands", 0, || recorder.submit(&self.0.device, &self.0.queue, profile))
+        let done = self
+            .checked("submitting commands", 0, || recorder.submit(&self.0.device, &self.0.queue, profile));
+        if done.is_err() {
+            recorder.discard();
+        }
+        done
     }
 
     /// How often something happened since the device was opened: submits, dispatches, readbacks. Example:

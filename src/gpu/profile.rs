@@ -40,11 +40,7 @@ impl Profile {
     }
 
     /// The two queries around the next pass, while profiling is on.
-    pub(super) fn stamp(
-        &mut self,
-        _device: &wgpu::Device,
-        name: &'static str,
-    ) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+    pub(super) fn stamp(&mut self, name: &'static str) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         let query_set = self.set.as_ref()?;
         let first = 2 * self.names.len() as u32;
         self.names.push(name);

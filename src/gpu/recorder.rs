@@ -2,7 +2,7 @@
 
 use super::pipeline::Pipeline;
 use super::profile::Profile;
-use super::{AdapterReport, Buffer, Counters, Gpu, Kernel};
+use super::{Buffer, Counters, Gpu, Kernel};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use std::sync::Arc;
 const SLOTS: usize = 1024;
 /// Staging bytes that may wait for a submit.
 const STAGING_BYTES: u64 = 64 << 20;
-/// Floating-point operations that may wait for a submit: a desktop driver resets the device when one takes about two seconds.
-const SUBMIT_FLOPS: f64 = 1e12;
+/// Floating-point operations that may wait for a submit: a desktop driver resets the device when one takes about two seconds;
+/// this is one second at 100 GFLOP/s, a slow GPU.
+const SUBMIT_FLOPS: f64 = 1e11;
 
 enum Command {
     Dispatch {
@@ -46,7 +47,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(device: &wgpu::Device, _report: &AdapterReport) -> Self {
+    pub(super) fn new(device: &wgpu::Device) -> Self {
         let limits = device.limits();
         let stride = limits.min_uniform_buffer_offset_alignment.max(256) as usize;
         let slot_buffer = device.create_buffer(&wgpu::BufferDescriptor {
@@ -75,7 +76,21 @@ impl Recorder {
         &self.slot_buffer
     }
 
-    /// Records a dispatch; true when the submit is full.
+    /// Whether what is recorded has to be submitted before more is.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.len() >= SLOTS * self.stride
+            || self.staging_bytes > STAGING_BYTES
+            || self.flops > SUBMIT_FLOPS
+    }
+
+    /// Drops what is recorded: the device is lost or refused it.
+    pub(super) fn discard(&mut self) {
+        self.commands.clear();
+        self.slots.clear();
+        (self.staging_bytes, self.flops) = (0, 0.);
+    }
+
+    /// Records a dispatch.
     pub(super) fn dispatch(
         &mut self,
         kernel: &Kernel,
@@ -83,7 +98,7 @@ impl Recorder {
         group: wgpu::BindGroup,
         params: &[u8],
         groups: u64,
-    ) -> bool {
+    ) {
         let slot = self.slots.len() as u32;
         self.slots.extend_from_slice(params);
         self.slots.resize(slot as usize + self.stride, 0);
@@ -91,7 +106,6 @@ impl Recorder {
         let grid = [x as u32, groups.div_ceil(x) as u32];
         self.commands.push(Command::Dispatch { name: kernel.name, pipeline, group, slot, grid });
         self.counters.dispatches += 1;
-        self.slots.len() == SLOTS * self.stride
     }
 
     pub(super) fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue, profile: &mut Profile) {
@@ -106,7 +120,7 @@ impl Recorder {
                 Command::Dispatch { name, .. } => {
                     // One pass for a run of dispatches; when profiling, one pass each, between two timestamps.
                     let run = if profile.is_on() { 1 } else { dispatches_in_a_row(rest) };
-                    let timestamp_writes = profile.stamp(device, name);
+                    let timestamp_writes = profile.stamp(name);
                     let mut pass = encoder
                         .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
                     rest[..run].iter().for_each(|command| encode(&mut pass, command));
@@ -118,9 +132,7 @@ impl Recorder {
         }
         profile.resolve(device, &mut encoder);
         queue.submit([encoder.finish()]);
-        self.slots.clear();
-        self.staging_bytes = 0;
-        self.flops = 0.;
+        self.discard();
         self.counters.submits += 1;
     }
 }
@@ -160,18 +172,14 @@ impl Gpu {
         let mut recorder = self.0.recorder.lock().expect("recorder lock");
         recorder.commands.push(Command::Copy { from: staging, to: buffer.raw.clone(), bytes: size });
         recorder.staging_bytes += size;
-        let full = recorder.staging_bytes > STAGING_BYTES;
-        drop(recorder);
-        if full { self.submit() } else { Ok(()) }
+        if recorder.is_full() { self.submit_locked(&mut recorder) } else { Ok(()) }
     }
 
     /// Counts floating-point operations recorded; submits where more in one would pass a driver's time limit.
     pub(crate) fn count_work(&self, flops: f64) -> Result<()> {
         let mut recorder = self.0.recorder.lock().expect("recorder lock");
         recorder.flops += flops;
-        let full = recorder.flops > SUBMIT_FLOPS;
-        drop(recorder);
-        if full { self.submit() } else { Ok(()) }
+        if recorder.is_full() { self.submit_locked(&mut recorder) } else { Ok(()) }
     }
 
     /// Records a copy of a whole buffer into a mappable one.

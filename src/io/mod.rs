@@ -61,6 +61,10 @@ impl Features {
     /// # Ok::<(), crossmodal::Error>(())
     /// ```
     pub fn select(&self, rows: &[u32]) -> Result<Features> {
+        if self.rows.checked_mul(self.cols) != Some(self.values.len()) {
+            let expected = format!("{} x {} values", self.rows, self.cols);
+            return Err(Error::argument("select", "self", expected, self.values.len()));
+        }
         if let Some(row) = rows.iter().find(|&&row| row as usize >= self.rows) {
             let expected = format!("row numbers below {}", self.rows);
             return Err(Error::argument("select", "rows", expected, row));

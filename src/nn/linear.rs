@@ -3,7 +3,6 @@
 use super::{Bound, ParameterId, Parameters};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::matmul::MATMUL;
 use crate::ops::{MatmulOptions, Unary};
@@ -55,9 +54,17 @@ impl Linear {
         (inputs, outputs): (usize, usize),
         random: &mut impl Rng,
     ) -> Result<Linear> {
-        if inputs == 0 || outputs == 0 {
+        if inputs == 0
+            || outputs == 0
+            || inputs.checked_mul(outputs).is_none_or(|n| u32::try_from(n).is_err())
+        {
             let got = format!("{inputs} inputs and {outputs} outputs");
-            return Err(Error::argument("Linear", "sizes", "at least one input and one output", got));
+            return Err(Error::argument(
+                "Linear",
+                "sizes",
+                "at least one of each and fewer than 2^32 weights",
+                got,
+            ));
         }
         let bound = 1. / (inputs as f32).sqrt();
         let weight: Vec<f32> =
@@ -87,7 +94,6 @@ impl Linear {
     /// The layer applied. `x` of another floating-point type than the parameters is refused by the product.
     /// Example: [`Linear`].
     pub fn forward(&self, tape: &Tape, parameters: &Bound, x: &Var) -> Result<Var> {
-        debug_assert!(x.dtype() != DType::U32);
         let options = MatmulOptions { activation: self.activation, ..MatmulOptions::default() };
         tape.apply(&MATMUL, options, &[x, parameters.get(self.weight), parameters.get(self.bias)])
     }

@@ -123,7 +123,7 @@ pub fn split(x: &Tensor, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
     check_floats("split", &[("x", x)])?;
     check_axis("split", x.shape(), axis)?;
     let (outer, whole, inner) = around(x.shape(), axis);
-    if sizes.iter().sum::<usize>() != whole {
+    if sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size)) != Some(whole) {
         return Err(Error::argument(
             "split",
             "sizes",

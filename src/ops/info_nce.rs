@@ -209,27 +209,6 @@ fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     reduce(&mul(a, b)?.reshape(&[a.len()])?, &sum)
 }
 
-/// The blocks of the logits in order: (first row, rows, first column, columns).
-pub(crate) fn blocks(
-    size: InfoNce,
-    scratch_bytes: usize,
-) -> impl Iterator<Item = (usize, usize, usize, usize)> {
-    let (rows, cols) = block_size(size, scratch_bytes);
-    let starts =
-        move |whole: usize, each: usize| (0..whole).step_by(each).map(move |at| (at, each.min(whole - at)));
-    starts(size.n, rows)
-        .flat_map(move |(r, rows)| starts(size.m, cols).map(move |(c, cols)| (r, rows, c, cols)))
-}
-
-/// Nearly square blocks, because thin products are slow; at least 1 × 1 whatever the budget.
-pub(crate) fn block_size(size: InfoNce, scratch_bytes: usize) -> (usize, usize) {
-    let elements = (scratch_bytes / 4).max(1);
-    let side = elements.isqrt().max(1);
-    let rows = size.n.min(side);
-    let cols = size.m.min(elements / rows).max(1);
-    (size.n.min(elements / cols).max(1), cols)
-}
-
 fn params(size: InfoNce, (first_row, rows, first_col, cols): (usize, usize, usize, usize)) -> Params {
     Params {
         rows: rows as u32,
@@ -264,7 +243,7 @@ fn similarities(
 }
 
 fn scratch(x: &Tensor, size: InfoNce, options: &InfoNceOptions) -> Result<Tensor> {
-    let (rows, cols) = block_size(size, options.scratch_bytes);
+    let (rows, cols) = size.block_size(options.scratch_bytes);
     Tensor::uninit("info_nce", x.device(), &[rows, cols], DType::F32)
 }
 
@@ -281,7 +260,7 @@ fn sweep(
     let (positive, losses) = (uninit(&[size.n])?, uninit(&[size.n])?);
     let scratch = scratch(x, size, options)?;
     let variant = || Variant::of(DType::F32);
-    for block in blocks(size, options.scratch_bytes) {
+    for block in size.blocks(options.scratch_bytes) {
         similarities(gpu, [x, y], &scratch, size.d, block)?;
         let (first_row, rows, first_col, cols) = block;
         let params = Params { fresh: u32::from(first_col == 0), ..params(size, block) };
@@ -312,7 +291,7 @@ fn gradients(
     let dx = Tensor::uninit("info_nce", x.device(), x.shape(), DType::F32)?;
     let dy = Tensor::uninit("info_nce", y.device(), y.shape(), DType::F32)?;
     let scratch = scratch(x, size, options)?;
-    for block in blocks(size, options.scratch_bytes) {
+    for block in size.blocks(options.scratch_bytes) {
         let (first_row, rows, first_col, cols) = block;
         similarities(gpu, [x, y], &scratch, d, block)?;
         let buffers =

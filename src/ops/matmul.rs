@@ -219,8 +219,9 @@ pub(super) struct Product<'a> {
     pub out_offset: usize,
 }
 
-/// Floating-point operations in one dispatch: a desktop driver resets the device after about two seconds.
-const DISPATCH_FLOPS: f64 = 2e11;
+/// Floating-point operations in one dispatch: a desktop driver resets the device after about two seconds; this is a fifth of
+/// a second at 100 GFLOP/s.
+const DISPATCH_FLOPS: f64 = 2e10;
 
 pub(super) fn dispatch(
     gpu: &Gpu,

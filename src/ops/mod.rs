@@ -2,6 +2,9 @@
 //! which the tape calls them ([`adamw`](mod@adamw) and [`clip_global_norm`](mod@clip_global_norm) have
 //! neither backward nor rule). Each is one function that runs on either device.
 //!
+//! NaN and infinite elements are not refused. On the CPU they are carried through as the formula has it (a maximum over an axis
+//! with a NaN is NaN); on a GPU what they give is unspecified, because WGSL lets a device assume that they do not occur.
+//!
 //! ```
 //! use crossmodal::{Device, Tensor, ops::{add, l2_normalize, relu}};
 //! let x = Tensor::from_slice(&Device::Cpu, &[1, 2], &[3f32, -4.])?;

@@ -59,8 +59,8 @@ impl AdamW {
         gradients: &[Option<Tensor>],
         learning_rate: f64,
     ) -> Result<()> {
-        check_gradients("AdamW", parameters, gradients)?;
-        self.steps += 1;
+        check_gradients("AdamW", parameters, gradients, self.moments.len())?;
+        let count = self.steps + 1;
         for ((parameter, gradient), moments) in parameters.iter_mut().zip(gradients).zip(&mut self.moments) {
             let Some(gradient) = gradient else { continue };
             let step = AdamwStep {
@@ -69,27 +69,42 @@ impl AdamW {
                 beta2: self.beta2,
                 eps: self.eps,
                 weight_decay: if parameter.decays { self.weight_decay } else { 0. },
-                step: self.steps,
+                step: count,
             };
             let [first, second] = moments;
             adamw(&step, &mut parameter.value, gradient, first, second)?;
         }
+        self.steps = count;
         Ok(())
     }
 }
 
+/// Refuses, before anything moves, gradients that do not fit and parameters that the optimiser has no state for.
 pub(super) fn check_gradients(
     op: &'static str,
     parameters: &Parameters,
     gradients: &[Option<Tensor>],
+    states: usize,
 ) -> Result<()> {
-    if gradients.len() == parameters.len() {
-        return Ok(());
+    if states != parameters.len() {
+        let expected = format!("the {states} of the model it was made for");
+        return Err(Error::argument(op, "parameters", expected, parameters.len()));
     }
-    Err(Error::argument(
-        op,
-        "gradients",
-        format!("one for each of {} parameters", parameters.len()),
-        gradients.len(),
-    ))
+    if gradients.len() != parameters.len() {
+        let expected = format!("one for each of {} parameters", parameters.len());
+        return Err(Error::argument(op, "gradients", expected, gradients.len()));
+    }
+    for (parameter, gradient) in parameters.iter().zip(gradients) {
+        let (value, Some(gradient)) = (&parameter.value, gradient) else { continue };
+        if gradient.shape() != value.shape() || gradient.dtype() != value.dtype() {
+            let expected = format!("{} {:?} for {}", value.dtype(), value.shape(), parameter.name);
+            return Err(Error::argument(
+                op,
+                "gradients",
+                expected,
+                format!("{} {:?}", gradient.dtype(), gradient.shape()),
+            ));
+        }
+    }
+    Ok(())
 }

@@ -30,7 +30,6 @@ use std::path::Path;
 /// # std::fs::remove_dir_all(&folder).unwrap();
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
-#[cfg(not(target_arch = "wasm32"))]
 pub fn save_checkpoint(
     path: &Path,
     parameters: &Parameters,
@@ -38,6 +37,7 @@ pub fn save_checkpoint(
     extra: BTreeMap<String, Array>,
     mut metadata: BTreeMap<String, String>,
 ) -> Result<()> {
+    check_states("save_checkpoint", parameters, optimiser)?;
     let mut arrays = extra;
     for (parameter, [first, second]) in parameters.iter().zip(&optimiser.moments) {
         for (prefix, tensor) in
@@ -58,12 +58,12 @@ pub fn save_checkpoint(
 ///
 /// Errors: the file's; a parameter that is missing or of another shape or type. The model is changed only if all fits.
 /// Example: [`save_checkpoint`].
-#[cfg(not(target_arch = "wasm32"))]
 pub fn load_checkpoint(
     path: &Path,
     parameters: &mut Parameters,
     optimiser: &mut AdamW,
 ) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>)> {
+    check_states("load_checkpoint", parameters, optimiser)?;
     let (mut arrays, metadata) = read_safetensors(path)?;
     let mut take = |prefix: &str, name: &str, like: &Tensor| {
         let name = format!("{prefix}.{name}");
@@ -91,4 +91,12 @@ pub fn load_checkpoint(
         (parameter.value, *moments) = (value, new);
     }
     Ok((arrays, metadata))
+}
+
+fn check_states(op: &'static str, parameters: &Parameters, optimiser: &AdamW) -> Result<()> {
+    if parameters.len() == optimiser.moments.len() {
+        return Ok(());
+    }
+    let expected = format!("moments for {} parameters", parameters.len());
+    Err(Error::argument(op, "optimiser", expected, optimiser.moments.len()))
 }

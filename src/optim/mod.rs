@@ -14,13 +14,13 @@
 //! ```
 
 mod adamw;
-#[cfg(feature = "io")]
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 mod checkpoint;
 mod schedule;
 mod sgd;
 
 pub use adamw::AdamW;
-#[cfg(feature = "io")]
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use schedule::CosineSchedule;
 pub use sgd::Sgd;

@@ -42,7 +42,7 @@ impl Sgd {
         gradients: &[Option<Tensor>],
         learning_rate: f64,
     ) -> Result<()> {
-        check_gradients("Sgd", parameters, gradients)?;
+        check_gradients("Sgd", parameters, gradients, self.velocity.len())?;
         for ((parameter, gradient), velocity) in parameters.iter_mut().zip(gradients).zip(&mut self.velocity)
         {
             let Some(gradient) = gradient else { continue };

@@ -10,7 +10,7 @@ pub fn clip_global_norm(tensors: &[&[f64]], max_norm: f64) -> (Vec<Vec<f64>>, f6
     let values = || tensors.iter().flat_map(|t| t.iter());
     let largest = values().fold(0., |m: f64, v| m.max(v.abs()));
     let scale = if largest == 0. { 1. } else { largest };
-    let norm = largest * values().map(|v| (v / scale) * (v / scale)).sum::<f64>().sqrt();
+    let norm = largest * values().fold(0., |sum, v| sum + (v / scale) * (v / scale)).sqrt();
     let factor = if norm <= max_norm { 1. } else { max_norm / norm };
     (tensors.iter().map(|t| t.iter().map(|v| v * factor).collect()).collect(), norm)
 }

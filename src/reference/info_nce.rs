@@ -23,6 +23,35 @@ pub struct InfoNce {
     pub symmetric: bool,
 }
 
+impl InfoNce {
+    /// The blocks of the logits in order: (first row, rows, first column, columns). Both devices cut alike.
+    pub fn blocks(self, scratch_bytes: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+        let (rows, cols) = self.block_size(scratch_bytes);
+        let starts = move |whole: usize, each: usize| {
+            (0..whole).step_by(each).map(move |at| (at, each.min(whole - at)))
+        };
+        starts(self.n, rows)
+            .flat_map(move |(r, rows)| starts(self.m, cols).map(move |(c, cols)| (r, rows, c, cols)))
+    }
+
+    /// Rows and columns of a block of f32 in a scratch memory: nearly square, because thin products are slow; at least 1 × 1
+    /// whatever the budget.
+    ///
+    /// ```
+    /// use crossmodal::reference::InfoNce;
+    /// let size = InfoNce { n: 100, m: 100, d: 8, symmetric: true };
+    /// assert_eq!(size.block_size(4 * 64), (8, 8));
+    /// assert_eq!(size.blocks(1 << 20).collect::<Vec<_>>(), [(0, 100, 0, 100)]);
+    /// ```
+    pub fn block_size(self, scratch_bytes: usize) -> (usize, usize) {
+        let elements = (scratch_bytes / 4).max(1);
+        let side = elements.isqrt().max(1);
+        let rows = self.n.min(side);
+        let cols = self.m.min(elements / rows).max(1);
+        (self.n.min(elements / cols).max(1), cols)
+    }
+}
+
 fn logits(x: &[f64], y: &[f64], log_scale: f64, size: InfoNce) -> Vec<f64> {
     let scale = log_scale.exp();
     let dot =
