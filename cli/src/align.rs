@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
-use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, Plan, RIGHT};
+use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, Plan, RIGHT, has_results};
 use crate::inputs::{self, Inputs};
 use crate::journal::Journal;
 use crate::{metrics, output};
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
     /// Stop once this many epochs are done, as if interrupted: for tests
-    #[arg(long, value_name = "N", hide = true)]
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     stop_after: Option<u32>,
 }
 
@@ -65,13 +65,13 @@ struct RecipeArgs {
     #[arg(long, value_name = "N", default_value_t = Recipe::default().batch_size)]
     batch_size: usize,
     /// Learning rate at first; falls to 0
-    #[arg(long, value_name = "X", default_value_t = Recipe::default().learning_rate)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = Recipe::default().learning_rate)]
     lr: f64,
     /// AdamW's decay, on weights only
-    #[arg(long, value_name = "X", default_value_t = Recipe::default().weight_decay)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = Recipe::default().weight_decay)]
     weight_decay: f64,
     /// Temperature at first; learned
-    #[arg(long, value_name = "X", default_value_t = Recipe::default().temperature)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = Recipe::default().temperature)]
     temperature: f64,
     /// The same seed gives the same result
     #[arg(long, value_name = "N", default_value_t = Recipe::default().seed)]
@@ -92,7 +92,8 @@ impl RecipeArgs {
     }
 }
 
-/// Runs the verb. Everything is read and checked before anything is written or removed.
+/// Runs the verb. Everything is read and checked, and the first epoch has succeeded, before anything is written or
+/// removed.
 pub(crate) fn run(args: &Args) -> Outcome {
     let inputs = Inputs::new(args.left.clone(), args.right.clone(), args.split.clone())?;
     let plan = Plan::new(args.out.as_deref(), args.resume, args.force)?;
@@ -100,12 +101,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let recipe = args.recipe.recipe();
     let data = inputs.read(recipe.seed)?;
     let device = args.device.open()?;
-    let trainer = match plan.checkpoint() {
+    let mut trainer = match plan.checkpoint() {
         Some(checkpoint) => Trainer::resume(&device, &data, &recipe, &checkpoint)?,
         None => Trainer::new(&device, &data, &recipe)?,
     };
+    plan.probe()?;
+    let bar = progress(&recipe, trainer.epochs_done());
+    let first = if trainer.epochs_done() == 0 { Some(trainer.epoch()?) } else { None };
     let folder = plan.open()?;
-    if trainer.is_done() {
+    if trainer.is_done() && first.is_none() && has_results(&folder) {
         // The checkpoint of the last epoch may be all that there was time for.
         if let Some(summary) = metrics::read(&folder).and_then(|metrics| metrics::summary(&metrics, &folder))
         {
@@ -114,8 +118,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let job = Job { inputs, data, recipe, device, folder };
-    job.train(trainer, args.stop_after.unwrap_or(u32::MAX))?;
+    let job = Job { inputs, data, recipe, device, folder, bar };
+    job.train(trainer, first, args.stop_after.unwrap_or(u32::MAX))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,27 +130,45 @@ struct Job {
     recipe: Recipe,
     device: Device,
     folder: PathBuf,
+    bar: ProgressBar,
 }
 
 impl Job {
-    /// Trains what is left to train, and finishes.
-    fn train(&self, mut trainer: Trainer, stop_after: u32) -> Result<(), Failure> {
-        let mut journal = Journal::open(self.file(JOURNAL), trainer.epochs_done())?;
-        let bar = progress(&self.recipe, trainer.epochs_done());
+    /// Trains what is left to train, and finishes. A new run has its first epoch behind it.
+    fn train(
+        &self,
+        mut trainer: Trainer,
+        first: Option<EpochReport>,
+        stop_after: u32,
+    ) -> Result<(), Failure> {
+        let path = self.file(JOURNAL);
+        let mut journal = match first {
+            Some(_) => Journal::new(path),
+            None => Journal::open(path, trainer.epochs_done())?,
+        };
+        if let Some(report) = first {
+            self.record(&trainer, &mut journal, &report)?;
+        }
         while !trainer.is_done() && trainer.epochs_done() < stop_after {
             let report = trainer.epoch()?;
-            // In this order a kill between the two is seen by the next journal.
-            journal.append(&report)?;
-            trainer.save_checkpoint(&self.file(CHECKPOINT))?;
-            bar.set_message(message(&report));
-            bar.inc(1);
+            self.record(&trainer, &mut journal, &report)?;
         }
-        bar.finish_and_clear();
+        self.bar.finish_and_clear();
         if trainer.is_done() {
             return self.finish(&trainer, &journal);
         }
         let (folder, done) = (self.folder.display(), trainer.epochs_done());
         output::note(&format!("{folder}: stopped after {done} epochs; --resume continues"));
+        Ok(())
+    }
+
+    /// Writes down an epoch.
+    fn record(&self, trainer: &Trainer, journal: &mut Journal, report: &EpochReport) -> Result<(), Failure> {
+        // In this order a kill between the two is seen by the next journal.
+        journal.append(report)?;
+        trainer.save_checkpoint(&self.file(CHECKPOINT))?;
+        self.bar.set_message(message(report));
+        self.bar.inc(1);
         Ok(())
     }
 

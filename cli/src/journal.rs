@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crossmodal::align::EpochReport;
 use crossmodal::io::write_atomically;
@@ -17,14 +17,16 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// The journal of a run without an epoch. Its first epoch takes the place of what is in the file.
+    pub(crate) fn new(path: PathBuf) -> Journal {
+        Journal { path, epochs: vec![] }
+    }
+
     /// The journal of a run whose checkpoint has `done` epochs. Later ones, and a line that was cut short, are dropped:
     /// they are trained again.
     pub(crate) fn open(path: PathBuf, done: u32) -> Result<Journal, Failure> {
-        let text = if done == 0 { Vec::new() } else { std::fs::read(&path).unwrap_or_default() };
-        let known = |epoch: &Value| epoch["epoch"].as_u64().is_some_and(|number| number <= u64::from(done));
-        let lines = text.split(|&byte| byte == b'\n');
-        let epochs: Vec<Value> =
-            lines.filter_map(|line| serde_json::from_slice(line).ok()).filter(known).collect();
+        let mut epochs = read(&path);
+        epochs.retain(|epoch| number(epoch).is_some_and(|number| number <= u64::from(done)));
         let kept: String = epochs.iter().map(|epoch| format!("{epoch}\n")).collect();
         write_atomically(&path, kept.as_bytes())?;
         Ok(Journal { path, epochs })
@@ -47,9 +49,13 @@ impl Journal {
             "seconds": report.seconds,
         });
         let line = format!("{epoch}\n");
-        let file = OpenOptions::new().append(true).create(true).open(&self.path);
-        file.and_then(|mut file| file.write_all(line.as_bytes()))
-            .map_err(|error| Failure::new(format!("{}: cannot write: {error}", self.path.display())))?;
+        if self.epochs.is_empty() {
+            write_atomically(&self.path, line.as_bytes())?;
+        } else {
+            let file = OpenOptions::new().append(true).create(true).open(&self.path);
+            file.and_then(|mut file| file.write_all(line.as_bytes()))
+                .map_err(|error| Failure::new(format!("{}: cannot write: {error}", self.path.display())))?;
+        }
         self.epochs.push(epoch);
         Ok(())
     }
@@ -62,4 +68,19 @@ impl Journal {
         training.sort_by(f64::total_cmp);
         (numbers("seconds").iter().sum(), training.get(training.len() / 2).copied().unwrap_or(0.))
     }
+}
+
+/// Whether a file is the journal of a run with an epoch.
+pub(crate) fn has_epochs(path: &Path) -> bool {
+    read(path).iter().any(|epoch| number(epoch).is_some() && epoch["train_seconds"].is_number())
+}
+
+/// The lines of a journal that are whole.
+fn read(path: &Path) -> Vec<Value> {
+    let text = std::fs::read(path).unwrap_or_default();
+    text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+fn number(epoch: &Value) -> Option<u64> {
+    epoch["epoch"].as_u64()
 }

@@ -21,7 +21,10 @@ mod verify;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+
+use failure::Failure;
 
 /// What stands below the verbs in the help.
 const VARIABLES: &str = "\
@@ -48,7 +51,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     start_log();
     let outcome = match cli.verb {
         Verb::Align(args) => align::run(&args),
@@ -59,6 +65,22 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
     };
     outcome.unwrap_or_else(|failure| failure.report())
+}
+
+/// Shows the help or the version that was asked for, or tells in one line what is wrong with the command line; the exit
+/// status.
+fn misused(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        | ErrorKind::DisplayVersion => error.exit(),
+        _ => {
+            // What follows the first paragraph is advice.
+            let text = error.render().to_string();
+            let text = text.split("\n\n").next().unwrap_or(&text);
+            Failure::new(text.strip_prefix("error: ").unwrap_or(text)).report()
+        }
+    }
 }
 
 /// Warnings of this project and errors of the graphics stack, unless `RUST_LOG` says otherwise.

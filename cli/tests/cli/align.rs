@@ -1,9 +1,11 @@
 //! The main job.
 
+use std::process::Stdio;
+
 use crossmodal::align::Heads;
 use crossmodal::io::{Source, read_features};
 
-use crate::{Place, names};
+use crate::{Place, contents, names};
 
 const FILES: [&str; 6] =
     ["checkpoint.safetensors", "heads.safetensors", "left.npy", "log.jsonl", "metrics.json", "right.npy"];
@@ -104,6 +106,19 @@ fn a_finished_run_says_so() {
 }
 
 #[test]
+fn a_finished_run_writes_results_that_are_gone_again() {
+    let place = Place::new();
+    let first = place.succeed(&place.align("--out run"));
+    for name in ["heads.safetensors", "left.npy", "right.npy"] {
+        let (before, metrics) = (place.bytes(&format!("run/{name}")), place.bytes("run/metrics.json"));
+        std::fs::remove_file(place.path("run").join(name)).unwrap();
+        assert_eq!(place.succeed(&place.align("--out run --resume")), first);
+        assert!(place.bytes(&format!("run/{name}")) == before, "{name}");
+        assert!(place.bytes("run/metrics.json") == metrics, "{name}");
+    }
+}
+
+#[test]
 fn force_replaces_the_run_and_nothing_else() {
     let place = Place::new();
     place.succeed(&place.align("--out run"));
@@ -118,6 +133,98 @@ fn force_replaces_the_run_and_nothing_else() {
     place.succeed(&place.align("--out run --force --seed 9 --stop-after 1"));
     assert_eq!(names(&place.path("run")), ["checkpoint.safetensors", "log.jsonl", "notes.txt"]);
     assert_eq!(place.epochs("run"), [1]);
+}
+
+#[test]
+fn force_keeps_the_run_until_the_new_one_has_an_epoch() {
+    let place = Place::new();
+    place.succeed(&place.align("--out run"));
+    let before = contents(&place.path("run"));
+    place.refuse(&place.align("--out run --force --lr 1e30"), &["finite loss"]);
+    assert!(contents(&place.path("run")) == before);
+    // Each of these shows a run.
+    for name in ["checkpoint.safetensors", "log.jsonl", "metrics.json"] {
+        let folder = place.path(&format!("from-{name}"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(name), &before[name]).unwrap();
+        place.succeed(&place.align(&format!("--out from-{name} --force --stop-after 1")));
+        assert_eq!(names(&folder), ["checkpoint.safetensors", "log.jsonl"]);
+    }
+}
+
+#[test]
+fn force_needs_a_run_to_replace() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("mine")).unwrap();
+    std::fs::write(place.path("mine/right.npy"), "mine").unwrap();
+    std::fs::copy(place.path("left.npy"), place.path("mine/left.npy")).unwrap();
+    // Files that have a run's names and nothing else of it.
+    for (name, text) in [
+        ("notes.txt", "mine"),
+        ("log.jsonl", ""),
+        ("log.jsonl", "{\"epoch\": 1}\n"),
+        ("metrics.json", "{\"loss\": 1.0}"),
+        ("checkpoint.safetensors", "mine"),
+    ] {
+        std::fs::write(place.path("mine").join(name), text).unwrap();
+        let before = contents(&place.path("mine"));
+        place.refuse(&place.align("--out mine --force"), &["mine", "no run", "--force"]);
+        assert!(contents(&place.path("mine")) == before, "{name}");
+    }
+    std::fs::copy(place.path("pair.safetensors"), place.path("mine/checkpoint.safetensors")).unwrap();
+    place.refuse(&place.align("--out mine --force"), &["mine", "no run", "--force"]);
+}
+
+#[test]
+fn a_folder_in_a_files_place_is_found_before_anything_goes() {
+    let place = Place::new();
+    for name in FILES {
+        let run = format!("run-{name}");
+        place.succeed(&place.align(&format!("--out {run}")));
+        std::fs::remove_file(place.path(&run).join(name)).unwrap();
+        let before = contents(&place.path(&run));
+        std::fs::create_dir(place.path(&run).join(name)).unwrap();
+        place.refuse(&place.align(&format!("--out {run} --force")), &[&run, name, "got a folder"]);
+        if name != "checkpoint.safetensors" {
+            place.refuse(&place.align(&format!("--out {run} --resume")), &[&run, name, "got a folder"]);
+        }
+        std::fs::remove_dir(place.path(&run).join(name)).unwrap();
+        assert!(contents(&place.path(&run)) == before, "{name}");
+    }
+}
+
+#[test]
+fn a_run_without_an_epoch_leaves_nothing() {
+    let place = Place::new();
+    let before = names(place.folder.path());
+    for out in ["", "--out run", "--out some/where/run"] {
+        place.refuse(&place.align(&format!("--lr 1e30 {out}")), &["finite loss", "learning rate"]);
+        assert_eq!(names(place.folder.path()), before, "{out}");
+    }
+    // What is there stays.
+    std::fs::create_dir_all(place.path("some/where")).unwrap();
+    place.refuse(&place.align("--lr 1e30 --out some/where"), &["finite loss"]);
+    place.refuse(&place.align("--lr 1e30 --out some/where/run"), &["finite loss"]);
+    assert!(names(&place.path("some/where")).is_empty());
+    // What earlier versions left of such a run is no run.
+    std::fs::write(place.path("some/where/log.jsonl"), "").unwrap();
+    place.succeed(&place.align("--out some/where"));
+    assert_eq!(names(&place.path("some/where")), FILES);
+    assert_eq!(place.epochs("some/where"), [1, 2, 3, 4]);
+}
+
+#[test]
+fn runs_at_the_same_time_take_folders_of_their_own() {
+    let place = Place::new();
+    let line = place.align("--epochs 1").replace("--epochs 4", "");
+    let start = |_| place.command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let runs: Vec<_> = (0..4).map(start).collect();
+    for mut run in runs {
+        assert!(run.wait().unwrap().success());
+    }
+    for n in 1..=4 {
+        assert_eq!(names(&place.path(&format!("runs/align-{n}"))), FILES);
+    }
 }
 
 #[test]

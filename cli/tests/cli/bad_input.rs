@@ -102,8 +102,54 @@ fn recipes_that_cannot_be() {
         place.refuse(&good.replace(from, to), &words);
         assert!(!place.path("run").exists());
     }
-    let output = place.run("align --epochs many");
-    assert_eq!(output.status.code(), Some(2));
+    for (flag, words) in [
+        ("--lr -1", ["learning rate", "above 0", "-1"]),
+        ("--lr=-1", ["learning rate", "above 0", "-1"]),
+        ("--lr=-inf", ["learning rate", "finite", "-inf"]),
+        ("--weight-decay -1", ["weight decay", "at least 0", "-1"]),
+        ("--temperature -1", ["temperature", "0.01 to 1", "-1"]),
+    ] {
+        place.refuse(&place.align(&format!("--out run {flag}")), &words);
+    }
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn more_dimensions_than_there_can_be() {
+    let place = Place::new();
+    let before = names(place.folder.path());
+    for dim in ["18446744073709551615", "200000000"] {
+        for out in ["", "--out run"] {
+            let line = place.align(out).replace("--dim 4", &format!("--dim {dim}"));
+            place.refuse(&line, &["dim", dim]);
+            assert_eq!(names(place.folder.path()), before, "{dim}");
+        }
+    }
+}
+
+#[test]
+fn command_lines_that_make_no_sense() {
+    let place = Place::new();
+    for (line, words) in [
+        ("align --epochs many", ["'many'", "--epochs"]),
+        ("align --epoch 3", ["unexpected", "--epoch"]),
+        ("align --resume --force --out run", ["--resume", "--force"]),
+        ("align --lr --dim 4", ["--lr", "value"]),
+        ("align --out", ["--out", "value"]),
+        ("aline", ["unrecognized", "'aline'"]),
+        ("project --out z.npy --left left.npy", ["not provided", "--heads"]),
+        ("eval", ["--left", "--right"]),
+        ("verify --json --json", ["--json", "multiple times"]),
+    ] {
+        place.refuse(line, &words);
+    }
+    // What is asked for is no error.
+    for line in ["--help", "align --help", "--version"] {
+        assert!(place.succeed(line).contains("crossmodal"), "{line}");
+    }
+    let output = place.run("");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && text.contains("Usage: crossmodal"), "{text}");
 }
 
 #[test]

@@ -107,3 +107,8 @@ fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// The files of a folder that has no others, with what is in them.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    names(folder).into_iter().map(|name| (name.clone(), std::fs::read(folder.join(name)).unwrap())).collect()
+}
