@@ -11,7 +11,7 @@
 use crate::device::Device;
 use crate::dtype::{DType, Element, HostData};
 use crate::error::{Error, Result};
-use crate::gpu::Buffer;
+use crate::gpu::{Buffer, Gpu};
 use crate::shape::{MAX_RANK, count};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -37,7 +37,8 @@ pub struct Tensor {
 #[derive(Clone)]
 enum Storage {
     Host(Arc<HostData>),
-    Gpu(Arc<Buffer>),
+    /// One buffer, or pieces of [`Gpu::piece_bytes`](crate::gpu::Gpu) where no binding spans the whole.
+    Gpu(Arc<Vec<Buffer>>),
 }
 
 impl std::fmt::Debug for Tensor {
@@ -111,9 +112,11 @@ impl Tensor {
         let storage = match device {
             Device::Cpu => Storage::Host(Arc::new(data)),
             Device::Gpu(gpu) => {
-                let buffer = gpu.allocate("a tensor", data.bytes().len() as u64)?;
-                gpu.write(&buffer, data.bytes())?;
-                Storage::Gpu(Arc::new(buffer))
+                let pieces = gpu.allocate("a tensor", data.bytes().len() as u64)?;
+                for (piece, bytes) in pieces.iter().zip(data.bytes().chunks(gpu.piece_bytes() as usize)) {
+                    gpu.write(piece, bytes)?;
+                }
+                Storage::Gpu(Arc::new(pieces))
             }
         };
         Ok(Tensor { shape: shape.to_vec(), dtype, device: device.clone(), storage })
@@ -129,7 +132,7 @@ impl Tensor {
     pub fn zeros(device: &Device, shape: &[usize], dtype: DType) -> Result<Tensor> {
         if let Device::Gpu(gpu) = device {
             let out = Self::uninit("zeros", device, shape, dtype)?;
-            gpu.clear(out.buffer());
+            out.pieces().iter().zip(out.piece_sizes(gpu)).for_each(|(piece, bytes)| gpu.clear(piece, bytes));
             return Ok(out);
         }
         check("zeros", device, shape, dtype)?;
@@ -142,12 +145,12 @@ impl Tensor {
         let Device::Gpu(gpu) = device else {
             return Self::zeros(device, shape, dtype);
         };
-        let buffer = gpu.allocate(op, (count(shape) * dtype.size()) as u64)?;
+        let pieces = gpu.allocate(op, (count(shape) * dtype.size()) as u64)?;
         Ok(Tensor {
             shape: shape.to_vec(),
             dtype,
             device: device.clone(),
-            storage: Storage::Gpu(Arc::new(buffer)),
+            storage: Storage::Gpu(Arc::new(pieces)),
         })
     }
 
@@ -238,8 +241,12 @@ impl Tensor {
     pub async fn to_vec_async<T: Element>(&self) -> Result<Vec<T>> {
         self.expect_dtype(T::DTYPE)?;
         match (&self.storage, &self.device) {
-            (Storage::Gpu(buffer), Device::Gpu(gpu)) => {
-                Ok(bytemuck::pod_collect_to_vec(&gpu.read(buffer, self.bytes()).await?))
+            (Storage::Gpu(pieces), Device::Gpu(gpu)) => {
+                let mut bytes = Vec::with_capacity(self.bytes() as usize);
+                for (piece, size) in pieces.iter().zip(self.piece_sizes(gpu)) {
+                    bytes.extend(gpu.read(piece, size).await?);
+                }
+                Ok(bytemuck::pod_collect_to_vec(&bytes))
             }
             (Storage::Host(data), _) => Ok(T::peek(data).cloned().unwrap_or_default()),
             _ => unreachable!("a GPU buffer on the CPU"),
@@ -311,8 +318,12 @@ impl Tensor {
     #[cfg(not(target_arch = "wasm32"))]
     fn host(&self) -> Result<Cow<'_, HostData>> {
         match (&self.storage, &self.device) {
-            (Storage::Gpu(buffer), Device::Gpu(gpu)) => {
-                Ok(Cow::Owned(HostData::from_bytes(self.dtype, &gpu.read_blocking(buffer, self.bytes())?)))
+            (Storage::Gpu(pieces), Device::Gpu(gpu)) => {
+                let mut bytes = Vec::with_capacity(self.bytes() as usize);
+                for (piece, size) in pieces.iter().zip(self.piece_sizes(gpu)) {
+                    bytes.extend(gpu.read_blocking(piece, size)?);
+                }
+                Ok(Cow::Owned(HostData::from_bytes(self.dtype, &bytes)))
             }
             (Storage::Host(data), _) => Ok(Cow::Borrowed(data)),
             _ => unreachable!("a GPU buffer on the CPU"),
@@ -327,10 +338,35 @@ impl Tensor {
     }
 
     /// The GPU storage; operations ask for it only where the device is a GPU.
-    pub(crate) fn buffer(&self) -> &Buffer {
+    pub(crate) fn pieces(&self) -> &[Buffer] {
         match &self.storage {
-            Storage::Gpu(buffer) => buffer,
-            Storage::Host(_) => unreachable!("a CPU tensor has no buffer"),
+            Storage::Gpu(pieces) => pieces,
+            Storage::Host(_) => unreachable!("a CPU tensor has no buffers"),
+        }
+    }
+
+    /// Whether no binding of its device spans it, so that a kernel sees it in parts only.
+    pub(crate) fn is_split(&self) -> bool {
+        matches!(&self.storage, Storage::Gpu(pieces) if pieces.len() > 1)
+    }
+
+    /// The bytes of each piece.
+    fn piece_sizes(&self, gpu: &Gpu) -> impl Iterator<Item = u64> + use<> {
+        let (whole, piece) = (self.bytes(), gpu.piece_bytes());
+        (0..).map(move |i| piece.min(whole.saturating_sub(i * piece)))
+    }
+
+    /// The one buffer that a kernel binds. Errors: the tensor is split.
+    pub(crate) fn buffer(&self, op: &str, binding: &str) -> Result<&Buffer> {
+        match (self.pieces(), &self.device) {
+            ([buffer], _) => Ok(buffer),
+            (_, Device::Gpu(gpu)) => Err(Error::Limit {
+                device: gpu.name().to_string(),
+                what: format!("{op}: binding {binding}"),
+                asked: self.bytes(),
+                available: gpu.piece_bytes(),
+            }),
+            (_, Device::Cpu) => unreachable!("a GPU buffer on the CPU"),
         }
     }
 
@@ -357,14 +393,13 @@ impl Tensor {
 
     /// Makes the GPU storage this tensor's own, copying it if it is shared, so that a kernel may write it in place.
     pub(crate) fn own_buffer(&mut self, op: &'static str) -> Result<()> {
-        let (Storage::Gpu(buffer), Device::Gpu(gpu)) = (&mut self.storage, &self.device) else {
-            return Ok(());
-        };
-        if Arc::get_mut(buffer).is_none() {
-            let bytes = (count(&self.shape) * self.dtype.size()) as u64;
-            let own = gpu.allocate(op, bytes)?;
-            gpu.copy(buffer, &own, bytes);
-            *buffer = Arc::new(own);
+        let (Storage::Gpu(pieces), Device::Gpu(gpu)) = (&self.storage, &self.device) else { return Ok(()) };
+        if Arc::strong_count(pieces) > 1 {
+            let own = gpu.allocate(op, self.bytes())?;
+            for ((from, to), bytes) in pieces.iter().zip(&own).zip(self.piece_sizes(gpu)) {
+                gpu.copy(from, to, bytes);
+            }
+            self.storage = Storage::Gpu(Arc::new(own));
         }
         Ok(())
     }
@@ -385,7 +420,10 @@ impl Tensor {
     #[cfg(all(feature = "gpu", feature = "verify", not(target_arch = "wasm32")))]
     pub fn guard_is_intact(&self) -> Result<bool> {
         match (&self.storage, &self.device) {
-            (Storage::Gpu(buffer), Device::Gpu(gpu)) => gpu.guard_is_intact(buffer, self.bytes()),
+            (Storage::Gpu(pieces), Device::Gpu(gpu)) => {
+                let intact = |(piece, size)| gpu.guard_is_intact(piece, size);
+                pieces.iter().zip(self.piece_sizes(gpu)).map(intact).try_fold(true, |all, one| Ok(all & one?))
+            }
             _ => Ok(true),
         }
     }

@@ -125,9 +125,11 @@ impl Side {
             return Err(Error::argument("align", "features", expected, got));
         }
         let host = Tensor::from_vec(&Device::Cpu, &[features.rows, features.cols], standardised)?;
-        let rows = match host.to_device(device) {
+        // Picking rows from a table that is split takes a command a row: a batch is then rather uploaded.
+        let split = matches!(device, Device::Gpu(gpu) if 4 * host.len() as u64 > gpu.piece_bytes());
+        let rows = match host.to_device(if split { &Device::Cpu } else { device }) {
             // A batch at a time goes through; all rows at once do not.
-            Err(Error::Limit { .. } | Error::OutOfMemory { .. }) => host,
+            Err(Error::OutOfMemory { .. }) => host,
             other => other?,
         };
         let HeadWeights { weight, bias } = initial;

@@ -268,14 +268,22 @@ impl Gpu {
         Error::Driver { device: self.name().into(), what: what.into(), message }
     }
 
-    /// A buffer for `bytes` bytes; its content is whatever its last user left, NaN under [`Gpu::poison`].
-    pub(crate) fn allocate(&self, what: &str, bytes: u64) -> Result<Buffer> {
+    /// Bytes that one binding may span, to whole elements of every type.
+    pub(crate) fn piece_bytes(&self) -> u64 {
+        self.0.report.max_buffer.min(self.0.report.max_binding) / 256 * 256
+    }
+
+    /// Buffers for `bytes` bytes: one, or pieces of [`Gpu::piece_bytes`] where no binding could span them all. Their content
+    /// is whatever the last user left, NaN under [`Gpu::poison`].
+    pub(crate) fn allocate(&self, what: &str, bytes: u64) -> Result<Vec<Buffer>> {
+        let piece = self.piece_bytes();
+        let pieces = bytes.div_ceil(piece).max(1);
+        (0..pieces).map(|i| self.allocate_piece(what, piece.min(bytes - i * piece))).collect()
+    }
+
+    fn allocate_piece(&self, what: &str, bytes: u64) -> Result<Buffer> {
         let limit = self.0.report.max_buffer.min(self.0.report.max_binding);
         let poison = self.0.poison.load(Relaxed);
-        if bytes.next_multiple_of(4) > limit {
-            let (device, what) = (self.name().to_string(), what.to_string());
-            return Err(Error::Limit { device, what, asked: bytes, available: limit });
-        }
         let class = pool::size_class(bytes + if poison { GUARD } else { 0 }).min(limit / 4 * 4);
         let make = || {
             let descriptor = wgpu::BufferDescriptor {

@@ -30,6 +30,7 @@ enum Command {
     },
     Clear {
         buffer: wgpu::Buffer,
+        bytes: u64,
     },
 }
 
@@ -116,7 +117,7 @@ impl Recorder {
         while let Some(first) = rest.first() {
             match first {
                 Command::Copy { from, to, bytes } => encoder.copy_buffer_to_buffer(from, 0, to, 0, *bytes),
-                Command::Clear { buffer } => encoder.clear_buffer(buffer, 0, None),
+                Command::Clear { buffer, bytes } => encoder.clear_buffer(buffer, 0, Some(*bytes)),
                 Command::Dispatch { name, .. } => {
                     // One pass for a run of dispatches; when profiling, one pass each, between two timestamps.
                     let run = if profile.is_on() { 1 } else { dispatches_in_a_row(rest) };
@@ -196,9 +197,12 @@ impl Gpu {
         self.0.recorder.lock().expect("recorder lock").commands.push(copy);
     }
 
-    /// Records filling a buffer with zero bytes.
-    pub(crate) fn clear(&self, buffer: &Buffer) {
-        let clear = Command::Clear { buffer: buffer.raw.clone() };
+    /// Records filling the first `bytes` bytes of a buffer with zeros.
+    pub(crate) fn clear(&self, buffer: &Buffer, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let clear = Command::Clear { buffer: buffer.raw.clone(), bytes: bytes.next_multiple_of(4) };
         self.0.recorder.lock().expect("recorder lock").commands.push(clear);
     }
 }

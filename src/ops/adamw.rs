@@ -8,7 +8,7 @@
 
 pub use crate::reference::AdamwStep;
 
-use super::{check_device, check_shape, groups};
+use super::{check_device, check_shape, groups, parts};
 use crate::cpu;
 use crate::device::Device;
 use crate::dtype::{DType, HostData};
@@ -121,8 +121,8 @@ fn on_gpu(
     }
     // Everything that is nearly 1 is computed in f64 first.
     let (correction1, correction2) = step.corrections();
-    let params = Params {
-        count: weight.len() as u32,
+    let params = |count: usize| Params {
+        count: count as u32,
         keep: (1. - step.learning_rate * step.weight_decay) as f32,
         rate: step.learning_rate as f32,
         beta1: step.beta1 as f32,
@@ -133,6 +133,7 @@ fn on_gpu(
         correction2: correction2 as f32,
         eps: step.eps as f32,
     };
-    let buffers = [grad.buffer(), weight.buffer(), first.buffer(), second.buffer()];
-    gpu.dispatch(&FORWARD, Variant::of(weight.dtype()), &params, &buffers, groups(weight.len(), 256))
+    let (variant, count) = (Variant::of(weight.dtype()), weight.len());
+    let work = |count: usize| (params(count), groups(count, 256));
+    parts::dispatch_items(gpu, &FORWARD, variant, count, &[grad, weight, first, second], work)
 }

@@ -13,13 +13,13 @@
 pub use crate::reference::Binary;
 
 use super::reduce::sum_to;
-use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, pad8, scale};
+use super::{Forward, Rule, Saved, check_floats, dispatch, expect_inputs, groups, host, pad8, parts, scale};
 use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::kernel::{params, read, write};
-use crate::gpu::{Kernel, Variant};
+use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference;
-use crate::shape::{broadcast, broadcast_strides};
+use crate::shape::{broadcast, broadcast_strides, count};
 use crate::tensor::Tensor;
 
 const SOURCE: &str =
@@ -73,6 +73,9 @@ pub fn binary(kind: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
             host(&shape, a.dtype(), out)
         }
         Device::Gpu(gpu) => {
+            if parts::needed(gpu, &[a, b], &shape, a.dtype()) {
+                return in_parts(gpu, kind, a, b, &shape);
+            }
             let out = Tensor::uninit("binary", a.device(), &shape, a.dtype())?;
             let params = Params {
                 shape: pad8(&shape),
@@ -83,11 +86,22 @@ pub fn binary(kind: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
                 kind: kind as u32,
                 pad: 0,
             };
-            let buffers = [a.buffer(), b.buffer(), out.buffer()];
-            gpu.dispatch(&FORWARD, Variant::of(a.dtype()), &params, &buffers, groups(out.len(), 256))?;
+            let groups = groups(out.len(), 256);
+            dispatch(gpu, &FORWARD, Variant::of(a.dtype()), &params, &[a, b, &out], groups)?;
             Ok(out)
         }
     }
+}
+
+/// By rows of the first axis that has several.
+fn in_parts(gpu: &Gpu, kind: Binary, a: &Tensor, b: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let rows = &shape[shape.iter().position(|&size| size > 1).unwrap_or(0)..];
+    let (a, b) = (parts::aligned(a, rows.len())?, parts::aligned(b, rows.len())?);
+    let [out] = parts::in_rows(gpu, rows[0], count(&rows[1..]) * a.dtype().size(), |range| {
+        let (a, b) = (parts::broadcast_rows(&a, range)?, parts::broadcast_rows(&b, range)?);
+        Ok([binary(kind, &a, &b)?])
+    })?;
+    out.reshape(shape)
 }
 
 fn backward(kind: &Binary, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -9,7 +9,7 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host};
+use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, parts};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -63,8 +63,8 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("cast", x.device(), x.shape(), dtype)?;
             let variant = Variant { elem_out: dtype, ..Variant::of(x.dtype()) };
-            let params = Params { count: x.len() as u32 };
-            gpu.dispatch(&FORWARD, variant, &params, &[x.buffer(), out.buffer()], groups(x.len(), 256))?;
+            let work = |count: usize| (Params { count: count as u32 }, groups(count, 256));
+            parts::dispatch_items(gpu, &FORWARD, variant, x.len(), &[x, &out], work)?;
             Ok(out)
         }
     }

@@ -8,7 +8,8 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::{check_floats, groups, host, stats_dtype};
+use super::concat::slice;
+use super::{check_floats, dispatch, groups, host, parts, stats_dtype};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{params, read, write};
@@ -77,29 +78,50 @@ pub fn clip_global_norm(tensors: &[&Tensor], max_norm: f64) -> Result<(Vec<Tenso
 }
 
 fn on_gpu(gpu: &Gpu, tensors: &[&Tensor], max_norm: f64) -> Result<(Vec<Tensor>, Tensor)> {
+    if tensors.iter().any(|tensor| tensor.is_split()) {
+        return in_parts(gpu, tensors, max_norm);
+    }
     let (device, dtype) = (tensors[0].device(), stats_dtype(tensors[0].dtype()));
     let variant = || Variant::of(tensors[0].dtype());
     let max_norm = max_norm as f32;
     let chunks: usize = tensors.iter().map(|t| t.len().div_ceil(CHUNK)).sum();
-    let parts = Tensor::uninit("clip_global_norm", device, &[chunks, 2], dtype)?;
+    let partials = Tensor::uninit("clip_global_norm", device, &[chunks, 2], dtype)?;
     let mut first = 0;
     for tensor in tensors {
         let params = Params { count: tensor.len() as u32, chunk: CHUNK as u32, first, max_norm };
         let own = tensor.len().div_ceil(CHUNK);
-        gpu.dispatch(&PARTIAL, variant(), &params, &[tensor.buffer(), parts.buffer()], own as u64)?;
+        dispatch(gpu, &PARTIAL, variant(), &params, &[tensor, &partials], own as u64)?;
         first += own as u32;
     }
     // The norm and the factor; the norm alone goes out.
     let norm = Tensor::uninit("clip_global_norm", device, &[2], dtype)?;
     let params = Params { count: chunks as u32, chunk: 0, first: 0, max_norm };
-    gpu.dispatch(&TOTAL, variant(), &params, &[parts.buffer(), norm.buffer()], 1)?;
+    dispatch(gpu, &TOTAL, variant(), &params, &[&partials, &norm], 1)?;
     let apply = |tensor: &&Tensor| {
         let out = Tensor::uninit("clip_global_norm", device, tensor.shape(), tensor.dtype())?;
         let params = Params { count: tensor.len() as u32, chunk: 0, first: 0, max_norm };
-        let buffers = [tensor.buffer(), norm.buffer(), out.buffer()];
-        gpu.dispatch(&APPLY, variant(), &params, &buffers, groups(tensor.len(), 256))?;
+        dispatch(gpu, &APPLY, variant(), &params, &[tensor, &norm, &out], groups(tensor.len(), 256))?;
         Ok(out)
     };
     let clipped = tensors.iter().map(apply).collect::<Result<_>>()?;
     Ok((clipped, super::split(&norm, 0, &[1, 1])?.remove(0).reshape(&[])?))
+}
+
+/// The norm of all parts of all tensors is that of the tensors.
+fn in_parts(gpu: &Gpu, tensors: &[&Tensor], max_norm: f64) -> Result<(Vec<Tensor>, Tensor)> {
+    let mut pieces = vec![];
+    for tensor in tensors {
+        let flat = tensor.reshape(&[tensor.len()])?;
+        for range in parts::ranges(gpu, flat.len(), flat.dtype().size()) {
+            pieces.push(slice(&flat, 0, &range)?);
+        }
+    }
+    let (clipped, norm) = on_gpu(gpu, &pieces.iter().collect::<Vec<_>>(), max_norm)?;
+    let mut clipped = clipped.iter();
+    let joined = tensors.iter().map(|tensor| {
+        let count = parts::ranges(gpu, tensor.len(), tensor.dtype().size()).count();
+        let own: Vec<_> = clipped.by_ref().take(count).collect();
+        if own.is_empty() { Ok((*tensor).clone()) } else { super::concat(&own, 0)?.reshape(tensor.shape()) }
+    });
+    Ok((joined.collect::<Result<_>>()?, norm))
 }

@@ -15,10 +15,11 @@ use crate::device::Device;
 use crate::dtype::{Element, HostData};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{params, read, write};
-use crate::gpu::{Kernel, Variant};
+use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference::{Block, copy_block};
 use crate::shape::{around, check_axis};
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 const SOURCE: &str =
     concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/concat.wgsl"));
@@ -98,20 +99,10 @@ pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
         }
     }
     let mut out = Tensor::uninit("concat", first.device(), &shape, first.dtype())?;
-    let (outer, whole, inner) = around(&shape, axis);
     let mut at = 0;
     for tensor in tensors {
-        let length = tensor.shape()[axis] * inner;
-        let block = Block {
-            rows: outer,
-            length,
-            from_stride: length,
-            from_offset: 0,
-            to_stride: whole * inner,
-            to_offset: at,
-        };
-        copy(tensor, &mut out, &block)?;
-        at += length;
+        put(tensor, &mut out, axis, at)?;
+        at += tensor.shape()[axis];
     }
     Ok(out)
 }
@@ -122,7 +113,7 @@ pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
 pub fn split(x: &Tensor, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
     check_floats("split", &[("x", x)])?;
     check_axis("split", x.shape(), axis)?;
-    let (outer, whole, inner) = around(x.shape(), axis);
+    let whole = x.shape()[axis];
     if sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size)) != Some(whole) {
         return Err(Error::argument(
             "split",
@@ -133,28 +124,48 @@ pub fn split(x: &Tensor, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
     }
     let mut at = 0;
     let part = |size: &usize| {
-        let mut shape = x.shape().to_vec();
-        shape[axis] = *size;
-        let mut out = Tensor::uninit("split", x.device(), &shape, x.dtype())?;
-        let length = size * inner;
-        let block = Block {
-            rows: outer,
-            length,
-            from_stride: whole * inner,
-            from_offset: at,
-            to_stride: length,
-            to_offset: 0,
-        };
-        at += length;
-        copy(x, &mut out, &block)?;
-        Ok(out)
+        at += size;
+        slice(x, axis, &(at - size..at))
     };
     sizes.iter().map(part).collect()
 }
 
-fn copy(from: &Tensor, to: &mut Tensor, block: &Block) -> Result<()> {
-    let count = block.rows * block.length;
-    if count == 0 {
+/// The part of `x` that a range of an axis makes.
+pub(super) fn slice(x: &Tensor, axis: usize, range: &Range<usize>) -> Result<Tensor> {
+    let (outer, whole, inner) = around(x.shape(), axis);
+    let mut shape = x.shape().to_vec();
+    shape[axis] = range.len();
+    let mut out = Tensor::uninit("split", x.device(), &shape, x.dtype())?;
+    let length = range.len() * inner;
+    let block = Block {
+        rows: outer,
+        length,
+        from_stride: whole * inner,
+        from_offset: range.start * inner,
+        to_stride: length,
+        to_offset: 0,
+    };
+    copy(x, &mut out, &block)?;
+    Ok(out)
+}
+
+/// Writes `part` into `whole` from place `at` of an axis on.
+pub(super) fn put(part: &Tensor, whole: &mut Tensor, axis: usize, at: usize) -> Result<()> {
+    let (outer, full, inner) = around(whole.shape(), axis);
+    let length = part.shape()[axis] * inner;
+    let block = Block {
+        rows: outer,
+        length,
+        from_stride: length,
+        from_offset: 0,
+        to_stride: full * inner,
+        to_offset: at * inner,
+    };
+    copy(part, whole, &block)
+}
+
+pub(super) fn copy(from: &Tensor, to: &mut Tensor, block: &Block) -> Result<()> {
+    if block.rows * block.length == 0 {
         return Ok(());
     }
     match from.device() {
@@ -164,18 +175,36 @@ fn copy(from: &Tensor, to: &mut Tensor, block: &Block) -> Result<()> {
             HostData::F64(v) => copy_host(v, to.host_mut(), block),
             HostData::U32(v) => copy_host(v, to.host_mut(), block),
         },
-        Device::Gpu(gpu) => {
-            let params = Params {
-                count: count as u32,
-                length: block.length as u32,
-                from_stride: block.from_stride as u32,
-                from_offset: block.from_offset as u32,
-                to_stride: block.to_stride as u32,
-                to_offset: block.to_offset as u32,
-            };
-            let buffers = [from.buffer(), to.buffer()];
-            gpu.dispatch(&FORWARD, Variant::of(from.dtype()), &params, &buffers, groups(count, 256))?;
-        }
+        Device::Gpu(gpu) => copy_on_gpu(gpu, from, to, block)?,
+    }
+    Ok(())
+}
+
+/// One dispatch for as many rows as lie within one piece of each tensor: for all, unless a tensor is split. A row that
+/// straddles pieces is cut.
+fn copy_on_gpu(gpu: &Gpu, from: &Tensor, to: &Tensor, block: &Block) -> Result<()> {
+    let piece = gpu.piece_bytes() as usize / from.dtype().size();
+    // The next row, and its elements that are done.
+    let (mut row, mut done) = (0, 0);
+    while row < block.rows {
+        let source = block.from_offset + row * block.from_stride + done;
+        let target = block.to_offset + row * block.to_stride + done;
+        let rooms = [(piece - source % piece, block.from_stride), (piece - target % piece, block.to_stride)];
+        let rest = block.length - done;
+        let length = rooms.iter().fold(rest, |length, (room, _)| length.min(*room));
+        let whole = rooms.iter().map(|(room, stride)| (room - length) / stride + 1).min().unwrap_or(1);
+        let rows = if length == block.length { whole.min(block.rows - row) } else { 1 };
+        let params = Params {
+            count: (rows * length) as u32,
+            length: length as u32,
+            from_stride: block.from_stride as u32,
+            from_offset: (source % piece) as u32,
+            to_stride: block.to_stride as u32,
+            to_offset: (target % piece) as u32,
+        };
+        let buffers = [&from.pieces()[source / piece], &to.pieces()[target / piece]];
+        gpu.dispatch(&FORWARD, Variant::of(from.dtype()), &params, &buffers, groups(rows * length, 256))?;
+        (row, done) = if length == rest { (row + rows, 0) } else { (row, done + length) };
     }
     Ok(())
 }

@@ -9,14 +9,17 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::{Forward, Rule, Saved, check_device, check_floats, expect_inputs, groups, host};
+use super::concat::{copy, put, slice};
+use super::{
+    Forward, Rule, Saved, add, cast, check_device, check_floats, dispatch, expect_inputs, groups, host, parts,
+};
 use crate::device::Device;
-use crate::dtype::HostData;
+use crate::dtype::{DType, HostData};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{params, read, write};
-use crate::gpu::{Kernel, Variant};
-use crate::reference;
-use crate::shape::rows_cols;
+use crate::gpu::{Gpu, Kernel, Variant};
+use crate::reference::{self, Block};
+use crate::shape::{count, rows_cols};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -110,13 +113,42 @@ pub fn gather(x: &Tensor, indices: &Indices) -> Result<Tensor> {
             Tensor::from_host(&Device::Cpu, &shape, data)
         }
         Device::Gpu(gpu) => {
+            if parts::needed(gpu, &[x, &indices.on_device], &shape, x.dtype()) {
+                return in_parts(gpu, x, &indices.on_host, &shape);
+            }
             let out = Tensor::uninit("gather", x.device(), &shape, x.dtype())?;
             let params = Params { count: out.len() as u32, width: width as u32 };
-            let buffers = [x.buffer(), indices.on_device.buffer(), out.buffer()];
-            gpu.dispatch(&FORWARD, Variant::of(x.dtype()), &params, &buffers, groups(out.len(), 256))?;
+            let (variant, groups) = (Variant::of(x.dtype()), groups(out.len(), 256));
+            dispatch(gpu, &FORWARD, variant, &params, &[x, &indices.on_device, &out], groups)?;
             Ok(out)
         }
     }
+}
+
+/// By blocks of indices. From a table that is split, each run of rows that follow each other is a copy.
+fn in_parts(gpu: &Gpu, x: &Tensor, indices: &[u32], shape: &[usize]) -> Result<Tensor> {
+    if indices.is_empty() {
+        return Tensor::uninit("gather", x.device(), shape, x.dtype());
+    }
+    let width = count(&shape[1..]);
+    let [out] = parts::in_rows(gpu, indices.len(), (width * x.dtype().size()).max(4), |range| {
+        let own = &indices[range.clone()];
+        if !x.is_split() {
+            return Ok([gather(x, &Indices::new(x.device(), own)?)?]);
+        }
+        let shape = [&[own.len()], &shape[1..]].concat();
+        let mut part = Tensor::uninit("gather", x.device(), &shape, x.dtype())?;
+        let mut to_offset = 0;
+        for run in own.chunk_by(|a, b| a + 1 == *b) {
+            let (length, from_offset) = (run.len() * width, run[0] as usize * width);
+            let block =
+                Block { rows: 1, length, from_stride: length, from_offset, to_stride: length, to_offset };
+            copy(x, &mut part, &block)?;
+            to_offset += length;
+        }
+        Ok([part])
+    })?;
+    Ok(out)
 }
 
 /// (rows, elements in a row).
@@ -133,18 +165,52 @@ fn backward(indices: &Indices, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>>
             let dx = reference::gather_backward(&grad.f64s(), &indices.on_host, rows, width);
             host(x.shape(), x.dtype(), dx)?
         }
-        Device::Gpu(gpu) => {
-            let (order, starts) = by_row(&indices.on_host, rows);
-            let order = Tensor::from_vec(x.device(), &[order.len()], order)?;
-            let starts = Tensor::from_vec(x.device(), &[starts.len()], starts)?;
-            let dx = Tensor::uninit("gather", x.device(), x.shape(), x.dtype())?;
-            let params = Params { count: dx.len() as u32, width: width as u32 };
-            let buffers = [grad.buffer(), order.buffer(), starts.buffer(), dx.buffer()];
-            gpu.dispatch(&BACKWARD, Variant::of(x.dtype()), &params, &buffers, groups(dx.len(), 256))?;
-            dx
-        }
+        Device::Gpu(gpu) => scatter(gpu, grad, &indices.on_host, x.shape())?,
     };
     Ok(vec![Some(dx)])
+}
+
+/// `dx [rows, ...]` from `grad [indices, ...]`.
+fn scatter(gpu: &Gpu, grad: &Tensor, indices: &[u32], shape: &[usize]) -> Result<Tensor> {
+    let (device, dtype, rows) = (grad.device(), grad.dtype(), shape[0]);
+    let width = count(&shape[1..]);
+    let row_bytes = (width * dtype.size()).max(4);
+    if row_bytes as u64 > gpu.piece_bytes() {
+        let (grad, mut dx) = (
+            grad.reshape(&[indices.len(), width])?,
+            Tensor::uninit("gather", device, &[rows, width], dtype)?,
+        );
+        for range in parts::ranges(gpu, width, rows.max(indices.len()) * dtype.size()) {
+            let part = scatter(gpu, &slice(&grad, 1, &range)?, indices, &[rows, range.len()])?;
+            put(&part, &mut dx, 1, range.start)?;
+        }
+        return dx.reshape(shape);
+    }
+    if parts::needed(gpu, &[], shape, dtype) || parts::needed(gpu, &[], &[rows + 1], DType::U32) {
+        let [dx] = parts::in_rows(gpu, rows, 2 * row_bytes, |range| {
+            let own = (0u32..).zip(indices).filter(|(_, row)| range.contains(&(**row as usize)));
+            let (places, own): (Vec<_>, Vec<_>) = own.map(|(i, row)| (i, row - range.start as u32)).unzip();
+            let grad = gather(grad, &Indices::new(device, &places)?)?;
+            Ok([scatter(gpu, &grad, &own, &[&[range.len()], &shape[1..]].concat())?])
+        })?;
+        return Ok(dx);
+    }
+    if parts::needed(gpu, &[grad], &[indices.len()], DType::U32) {
+        let mut sum = Tensor::zeros(device, shape, DType::F32)?;
+        for range in parts::ranges(gpu, indices.len(), row_bytes) {
+            let grad = cast(&slice(grad, 0, &range)?, DType::F32)?;
+            sum = add(&sum, &scatter(gpu, &grad, &indices[range], shape)?)?;
+        }
+        return cast(&sum, dtype);
+    }
+    let (order, starts) = by_row(indices, rows);
+    let order = Tensor::from_vec(device, &[order.len()], order)?;
+    let starts = Tensor::from_vec(device, &[starts.len()], starts)?;
+    let dx = Tensor::uninit("gather", device, shape, dtype)?;
+    let params = Params { count: dx.len() as u32, width: width as u32 };
+    let (variant, groups) = (Variant::of(dtype), groups(dx.len(), 256));
+    dispatch(gpu, &BACKWARD, variant, &params, &[grad, &order, &starts, &dx], groups)?;
+    Ok(dx)
 }
 
 /// A stable counting sort: `order[starts[v]..starts[v + 1]]` are the positions of row `v`, ascending.

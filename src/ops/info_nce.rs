@@ -17,10 +17,11 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::matmul::{self, Product};
+use super::concat::{put, slice};
+use super::matmul::{self, MatmulOptions, Product};
 use super::{
-    Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, expect_inputs, groups,
-    host, mul, reduce, stats_dtype,
+    Forward, Reduce, ReduceOptions, Rule, Saved, add, cast, check_floats, check_shape, dispatch,
+    expect_inputs, groups, host, mul, reduce, stats_dtype,
 };
 use crate::cpu;
 use crate::device::Device;
@@ -221,14 +222,19 @@ fn params(size: InfoNce, (first_row, rows, first_col, cols): (usize, usize, usiz
     }
 }
 
-/// `S = X[first_row..] Y[first_col..]ᵀ` of one block into the scratch.
+/// `S = X[first_row..] Y[first_col..]ᵀ` of one block, in the scratch where a binding spans x and y.
 fn similarities(
     gpu: &Gpu,
     [x, y]: [&Tensor; 2],
     scratch: &Tensor,
     d: usize,
     (first_row, rows, first_col, cols): (usize, usize, usize, usize),
-) -> Result<()> {
+) -> Result<Tensor> {
+    if x.is_split() || y.is_split() {
+        let (x, y) =
+            (slice(x, 0, &(first_row..first_row + rows))?, slice(y, 0, &(first_col..first_col + cols))?);
+        return matmul::matmul(&x, &y, None, &MatmulOptions { transpose_b: true, ..Default::default() });
+    }
     let shape = MatmulShape {
         m: rows,
         n: cols,
@@ -239,11 +245,43 @@ fn similarities(
     };
     let product =
         Product { scale: 1., a_offset: first_row * d, b_offset: first_col * d, ..Product::default() };
-    matmul::dispatch(gpu, x, y, scratch, &shape, &product)
+    matmul::dispatch(gpu, x, y, scratch, &shape, &product)?;
+    Ok(scratch.clone())
 }
 
-fn scratch(x: &Tensor, size: InfoNce, options: &InfoNceOptions) -> Result<Tensor> {
-    let (rows, cols) = size.block_size(options.scratch_bytes);
+/// Adds the product of a block of the gradient, or of its transpose, and the rows of `other` from `second` on to the rows of
+/// `sum` from `first` on; writes it where it is the first.
+fn add_product(
+    gpu: &Gpu,
+    (block, transposed): (&Tensor, bool),
+    (other, second): (&Tensor, usize),
+    (sum, first): (&mut Tensor, usize),
+    (rows, cols): (usize, usize),
+    accumulate: bool,
+) -> Result<()> {
+    let (m, k, n) = if transposed { (cols, rows, sum.shape()[1]) } else { (rows, cols, sum.shape()[1]) };
+    if other.is_split() || sum.is_split() {
+        let (block, other) = (block.reshape(&[rows, cols])?, slice(other, 0, &(second..second + k))?);
+        let options = MatmulOptions { transpose_a: transposed, ..Default::default() };
+        let product = matmul::matmul(&block, &other, None, &options)?;
+        let own = || slice(sum, 0, &(first..first + m));
+        let product = if accumulate { add(&own()?, &product)? } else { product };
+        return put(&product, sum, 0, first);
+    }
+    let a_strides = if transposed { (1, cols) } else { (cols, 1) };
+    let shape = MatmulShape { m, n, k, a_strides, b_strides: (n, 1), ..MatmulShape::default() };
+    let (b_offset, out_offset) = (second * n, first * n);
+    let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
+    matmul::dispatch(gpu, block, other, sum, &shape, &product)
+}
+
+/// The bytes of a block of similarities: what the caller allows, but no more than a binding spans.
+fn block_bytes(gpu: &Gpu, options: &InfoNceOptions) -> usize {
+    options.scratch_bytes.min(gpu.piece_bytes() as usize)
+}
+
+fn scratch(gpu: &Gpu, x: &Tensor, size: InfoNce, options: &InfoNceOptions) -> Result<Tensor> {
+    let (rows, cols) = size.block_size(block_bytes(gpu, options));
     Tensor::uninit("info_nce", x.device(), &[rows, cols], DType::F32)
 }
 
@@ -256,24 +294,25 @@ fn sweep(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     let [x, y, log_scale] = inputs;
     let uninit = |shape: &[usize]| Tensor::uninit("info_nce", x.device(), shape, DType::F32);
-    let (row_stats, col_stats) = (uninit(&[size.n, 2])?, uninit(&[size.m, 2])?);
+    let columns = if size.symmetric { size.m } else { 1 };
+    let (row_stats, col_stats) = (uninit(&[size.n, 2])?, uninit(&[columns, 2])?);
     let (positive, losses) = (uninit(&[size.n])?, uninit(&[size.n])?);
-    let scratch = scratch(x, size, options)?;
+    let scratch = scratch(gpu, x, size, options)?;
     let variant = || Variant::of(DType::F32);
-    for block in size.blocks(options.scratch_bytes) {
-        similarities(gpu, [x, y], &scratch, size.d, block)?;
+    for block in size.blocks(block_bytes(gpu, options)) {
+        let sims = &similarities(gpu, [x, y], &scratch, size.d, block)?;
         let (first_row, rows, first_col, cols) = block;
         let params = Params { fresh: u32::from(first_col == 0), ..params(size, block) };
-        let buffers = [scratch.buffer(), log_scale.buffer(), row_stats.buffer(), positive.buffer()];
-        gpu.dispatch(&ROW_SWEEP, variant(), &params, &buffers, rows as u64)?;
+        let tensors = [sims, log_scale, &row_stats, &positive];
+        dispatch(gpu, &ROW_SWEEP, variant(), &params, &tensors, rows as u64)?;
         if size.symmetric {
             let params = Params { fresh: u32::from(first_row == 0), ..params };
-            let buffers = [scratch.buffer(), log_scale.buffer(), col_stats.buffer()];
-            gpu.dispatch(&COLUMN_SWEEP, variant(), &params, &buffers, groups(cols, 64))?;
+            let tensors = [sims, log_scale, &col_stats];
+            dispatch(gpu, &COLUMN_SWEEP, variant(), &params, &tensors, groups(cols, 64))?;
         }
     }
-    let buffers = [row_stats.buffer(), col_stats.buffer(), positive.buffer(), losses.buffer()];
-    gpu.dispatch(&ROW_LOSSES, variant(), &params(size, (0, 0, 0, 0)), &buffers, groups(size.n, 256))?;
+    let tensors = [&row_stats, &col_stats, &positive, &losses];
+    dispatch(gpu, &ROW_LOSSES, variant(), &params(size, (0, 0, 0, 0)), &tensors, groups(size.n, 256))?;
     let loss = reduce(&losses, &ReduceOptions { kind: Reduce::Mean, axis: 0, keep_axis: false })?;
     Ok((loss, vec![row_stats, col_stats]))
 }
@@ -288,39 +327,19 @@ fn gradients(
     options: &InfoNceOptions,
 ) -> Result<[Tensor; 2]> {
     let ([x, y, log_scale], d) = (inputs, size.d);
-    let dx = Tensor::uninit("info_nce", x.device(), x.shape(), DType::F32)?;
-    let dy = Tensor::uninit("info_nce", y.device(), y.shape(), DType::F32)?;
-    let scratch = scratch(x, size, options)?;
-    for block in size.blocks(options.scratch_bytes) {
+    let mut dx = Tensor::uninit("info_nce", x.device(), x.shape(), DType::F32)?;
+    let mut dy = Tensor::uninit("info_nce", y.device(), y.shape(), DType::F32)?;
+    let scratch = scratch(gpu, x, size, options)?;
+    for block in size.blocks(block_bytes(gpu, options)) {
         let (first_row, rows, first_col, cols) = block;
-        similarities(gpu, [x, y], &scratch, d, block)?;
-        let buffers =
-            [kept[0].buffer(), kept[1].buffer(), log_scale.buffer(), upstream.buffer(), scratch.buffer()];
-        let groups = groups(rows * cols, 256);
-        gpu.dispatch(&GRADIENT, Variant::of(DType::F32), &params(size, block), &buffers, groups)?;
+        let sims = &similarities(gpu, [x, y], &scratch, d, block)?;
+        let (variant, params, groups) =
+            (Variant::of(DType::F32), params(size, block), groups(rows * cols, 256));
+        dispatch(gpu, &GRADIENT, variant, &params, &[&kept[0], &kept[1], log_scale, upstream, sims], groups)?;
         // ∂X += G Y and ∂Y += Gᵀ X, the first block of each row and column writing instead of adding.
-        let of_x = MatmulShape {
-            m: rows,
-            n: d,
-            k: cols,
-            a_strides: (cols, 1),
-            b_strides: (d, 1),
-            ..MatmulShape::default()
-        };
-        let (accumulate, b_offset, out_offset) = (first_col > 0, first_col * d, first_row * d);
-        let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
-        matmul::dispatch(gpu, &scratch, y, &dx, &of_x, &product)?;
-        let of_y = MatmulShape {
-            m: cols,
-            n: d,
-            k: rows,
-            a_strides: (1, cols),
-            b_strides: (d, 1),
-            ..MatmulShape::default()
-        };
-        let (accumulate, b_offset, out_offset) = (first_row > 0, first_row * d, first_col * d);
-        let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
-        matmul::dispatch(gpu, &scratch, x, &dy, &of_y, &product)?;
+        let block_size = (rows, cols);
+        add_product(gpu, (sims, false), (y, first_col), (&mut dx, first_row), block_size, first_col > 0)?;
+        add_product(gpu, (sims, true), (x, first_row), (&mut dy, first_col), block_size, first_row > 0)?;
     }
     Ok([dx, dy])
 }

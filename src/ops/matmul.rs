@@ -14,7 +14,9 @@
 
 use super::reduce::{Reduce, ReduceOptions, reduce, sum_to};
 use super::unary::{self, Unary, unary_backward};
-use super::{Forward, Rule, Saved, check_floats, check_shape, expect_inputs, host, pad8};
+use super::{
+    Forward, Rule, Saved, check_floats, check_shape, expect_inputs, host, matmul_parts, pad8, parts,
+};
 use crate::cpu;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -137,6 +139,10 @@ pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOpt
     match a.device() {
         Device::Cpu => on_cpu(a, b, bias, options, &shape, &out_shape),
         Device::Gpu(gpu) => {
+            let all = [Some(a), Some(b), bias].into_iter().flatten().collect::<Vec<_>>();
+            if parts::needed(gpu, &all, &out_shape, a.dtype()) {
+                return matmul_parts::in_parts(gpu, a, b, bias, options, &out_shape);
+            }
             let out = Tensor::uninit("matmul", a.device(), &out_shape, a.dtype())?;
             let product =
                 Product { bias, scale: options.scale, activation: options.activation, ..Product::default() };
@@ -263,11 +269,10 @@ pub(super) fn dispatch(
     let at_once = ((DISPATCH_FLOPS / flops_per_tile) as usize).max(1);
     // Without a bias its binding still needs a buffer; it is not read.
     let bias = product.bias.unwrap_or(b);
-    let buffers = [a.buffer(), b.buffer(), bias.buffer(), out.buffer()];
     for first in (0..tiles).step_by(at_once) {
         params.first_group = first as u32;
         let groups = at_once.min(tiles - first);
-        gpu.dispatch(&FORWARD, Variant::of(a.dtype()), &params, &buffers, groups as u64)?;
+        super::dispatch(gpu, &FORWARD, Variant::of(a.dtype()), &params, &[a, b, bias, out], groups as u64)?;
         gpu.count_work(groups as f64 * flops_per_tile)?;
     }
     Ok(())

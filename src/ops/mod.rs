@@ -29,6 +29,8 @@ pub mod l2_normalize;
 pub mod log_softmax;
 pub mod log_sum_exp;
 pub mod matmul;
+mod matmul_parts;
+mod parts;
 pub mod reduce;
 mod rows;
 pub mod softmax;
@@ -55,6 +57,8 @@ pub use unary::{Unary, exp, gelu, log, relu, scale, sigmoid, tanh, unary};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::gpu::kernel::Params;
+use crate::gpu::{Gpu, Kernel, Variant};
 use crate::tensor::Tensor;
 
 /// Refuses tensors that are not floating-point, not of one type, or not on one device.
@@ -96,6 +100,20 @@ fn stats_dtype(dtype: DType) -> DType {
 /// A CPU result, rounded once to `dtype`.
 fn host(shape: &[usize], dtype: DType, values: Vec<f64>) -> Result<Tensor> {
     Tensor::from_f64(&Device::Cpu, shape, dtype, values)
+}
+
+/// Records a kernel on whole tensors. Errors: one of them is more than a binding spans; the driver's.
+fn dispatch<P: Params>(
+    gpu: &Gpu,
+    kernel: &Kernel,
+    variant: Variant,
+    params: &P,
+    tensors: &[&Tensor],
+    groups: u64,
+) -> Result<()> {
+    let pairs = tensors.iter().zip(kernel.bindings);
+    let buffers = pairs.map(|(tensor, binding)| tensor.buffer(kernel.name, binding.name));
+    gpu.dispatch(kernel, variant, params, &buffers.collect::<Result<Vec<_>>>()?, groups)
 }
 
 /// Workgroups of `each` invocations for `count` elements.

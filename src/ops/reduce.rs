@@ -13,8 +13,12 @@
 
 pub use crate::reference::Reduce;
 
+use super::concat::{put, slice};
 use super::transpose::broadcast_to;
-use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, scale};
+use super::{
+    Forward, Rule, Saved, cast, check_floats, concat, dispatch, expect_inputs, groups, host, parts, scale,
+    sub,
+};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -23,6 +27,7 @@ use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference;
 use crate::shape::{around, check_axis};
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
@@ -124,6 +129,12 @@ fn on_gpu(
     (outer, full, inner): (usize, usize, usize),
     shape: &[usize],
 ) -> Result<Tensor> {
+    if x.is_empty() {
+        return Tensor::zeros(x.device(), shape, x.dtype());
+    }
+    if x.is_split() {
+        return in_parts(gpu, &x.reshape(&[outer, full, inner])?, kind)?.reshape(shape);
+    }
     let (kernel, chunk) = if inner == 1 { (&ROWS, ROW_CHUNK) } else { (&COLUMNS, COLUMN_CHUNK) };
     let (mut x, mut axis) = (x.clone(), full);
     let dtype = x.dtype();
@@ -143,12 +154,46 @@ fn on_gpu(
         };
         let variant = Variant { elem_out: out_dtype, ..Variant::of(x.dtype()) };
         let each = if inner == 1 { 1 } else { 256 };
-        gpu.dispatch(kernel, variant, &params, &[x.buffer(), out.buffer()], groups(out.len(), each))?;
+        dispatch(gpu, kernel, variant, &params, &[&x, &out], groups(out.len(), each))?;
         if last {
             return out.reshape(shape);
         }
         (x, axis) = (out, chunks);
     }
+}
+
+/// The middle axis of `x [outer, axis, inner]`: by blocks of the outer axis, else of the inner one where few of its rows go
+/// through at once, else by blocks of the axis itself, whose results are reduced again.
+fn in_parts(gpu: &Gpu, x: &Tensor, kind: Reduce) -> Result<Tensor> {
+    let [outer, axis, inner] = x.shape()[..] else { unreachable!("three axes") };
+    let over = |axis, keep_axis| ReduceOptions { kind, axis, keep_axis };
+    let size = x.dtype().size();
+    if outer > 1 {
+        let part = |range: &Range<usize>| Ok([reduce(&slice(x, 0, range)?, &over(1, false))?]);
+        let [out] = parts::in_rows(gpu, outer, axis * inner * size, part)?;
+        return Ok(out);
+    }
+    if is_wide(gpu, inner, DType::F32.size()) {
+        let mut out = Tensor::uninit("reduce", x.device(), &[1, inner], x.dtype())?;
+        for range in parts::ranges(gpu, inner, axis * size) {
+            put(&reduce(&slice(x, 2, &range)?, &over(1, false))?, &mut out, 1, range.start)?;
+        }
+        return Ok(out);
+    }
+    let factor = if kind == Reduce::Mean { 1. / axis as f64 } else { 1. };
+    let kind = if kind == Reduce::Mean { Reduce::Sum } else { kind };
+    let over_axis = |keep_axis| ReduceOptions { kind, axis: 1, keep_axis };
+    let mut results = vec![];
+    for range in parts::ranges(gpu, axis, inner * DType::F32.size()) {
+        results.push(reduce(&cast(&slice(x, 1, &range)?, DType::F32)?, &over_axis(true))?);
+    }
+    let out = reduce(&concat(&results.iter().collect::<Vec<_>>(), 1)?, &over_axis(false))?;
+    cast(&if factor == 1. { out } else { scale(&out, factor)? }, x.dtype())
+}
+
+/// Whether fewer than two rows of `inner` elements go through at once.
+fn is_wide(gpu: &Gpu, inner: usize, size: usize) -> bool {
+    inner > 1 && parts::items_at_once(gpu, inner * size) < 2
 }
 
 fn backward(options: &ReduceOptions, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -169,15 +214,50 @@ fn max_backward(x: &Tensor, largest: &Tensor, grad: &Tensor, axis: usize) -> Res
     match x.device() {
         Device::Cpu => host(x.shape(), x.dtype(), reference::max_backward(&x.f64s(), &grad.f64s(), size)),
         Device::Gpu(gpu) => {
+            if parts::needed(gpu, &[x, largest, grad], x.shape(), x.dtype()) {
+                let shape = [size.0, size.2];
+                let (x3, largest, grad) =
+                    (x.reshape(&[size.0, size.1, size.2])?, largest.reshape(&shape)?, grad.reshape(&shape)?);
+                return max_backward_in_parts(gpu, &x3, &largest, &grad)?.reshape(x.shape());
+            }
             let dx = Tensor::uninit("reduce", x.device(), x.shape(), x.dtype())?;
             let (outer, axis, inner) = (size.0 as u32, size.1 as u32, size.2 as u32);
             let params = Params { outer, axis, inner, chunk: 0, chunks: 0, kind: 0, factor: 0. };
-            let buffers = [x.buffer(), largest.buffer(), grad.buffer(), dx.buffer()];
-            let groups = groups(size.0 * size.2, 256);
-            gpu.dispatch(&MAX_BACKWARD, Variant::of(x.dtype()), &params, &buffers, groups)?;
+            let (variant, groups) = (Variant::of(x.dtype()), groups(size.0 * size.2, 256));
+            dispatch(gpu, &MAX_BACKWARD, variant, &params, &[x, largest, grad, &dx], groups)?;
             Ok(dx)
         }
     }
+}
+
+/// As [`in_parts`] cuts `x [outer, axis, inner]`; `largest` and `grad` are `[outer, inner]`.
+fn max_backward_in_parts(gpu: &Gpu, x: &Tensor, largest: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let [outer, axis, inner] = x.shape()[..] else { unreachable!("three axes") };
+    let size = x.dtype().size();
+    if outer > 1 {
+        let [dx] = parts::in_rows(gpu, outer, axis * inner * size, |range| {
+            let of = |x: &Tensor| slice(x, 0, range);
+            Ok([max_backward(&of(x)?, &of(largest)?, &of(grad)?, 1)?])
+        })?;
+        return Ok(dx);
+    }
+    if is_wide(gpu, inner, size) {
+        let mut dx = Tensor::uninit("reduce", x.device(), x.shape(), x.dtype())?;
+        for range in parts::ranges(gpu, inner, axis * size) {
+            let (largest, grad) = (slice(largest, 1, &range)?, slice(grad, 1, &range)?);
+            put(&max_backward(&slice(x, 2, &range)?, &largest, &grad, 1)?, &mut dx, 2, range.start)?;
+        }
+        return Ok(dx);
+    }
+    // Where an earlier block has the maximum its gradient is used up.
+    let (mut rest, sum) = (grad.clone(), ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: true });
+    let rows = x.reshape(&[axis, inner])?;
+    let [dx] = parts::in_rows(gpu, axis, inner * size, |range| {
+        let dx = max_backward(&slice(&rows, 0, range)?, largest, &rest, 0)?;
+        rest = sub(&rest, &reduce(&dx, &sum)?)?;
+        Ok([dx])
+    })?;
+    dx.reshape(x.shape())
 }
 
 /// The gradient of a broadcast: `grad` summed over the axes along which `shape` was repeated.

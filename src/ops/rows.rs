@@ -1,6 +1,6 @@
 //! What the row-wise operations share: their parameters and the dispatch of one workgroup per row.
 
-use super::check_floats;
+use super::{check_floats, parts};
 use crate::device::Device;
 use crate::dtype::{DType, HostData};
 use crate::error::Result;
@@ -46,9 +46,8 @@ pub(super) fn run(
     (rows, cols): (usize, usize),
     tensors: &[&Tensor],
 ) -> Result<()> {
-    let buffers: Vec<_> = tensors.iter().map(|t| t.buffer()).collect();
-    let params = Rows { rows: rows as u32, cols: cols as u32 };
-    gpu.dispatch(kernel, Variant::of(tensors[0].dtype()), &params, &buffers, rows as u64)
+    let work = |rows: usize| (Rows { rows: rows as u32, cols: cols as u32 }, rows as u64);
+    parts::dispatch_items(gpu, kernel, Variant::of(tensors[0].dtype()), rows, tensors, work)
 }
 
 /// Elements that one task of the CPU path takes: rows are independent, so that the bits do not depend on how they are shared out.

@@ -10,13 +10,14 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, pad8};
+use super::concat::{put, slice};
+use super::{Forward, Rule, Saved, check_floats, dispatch, expect_inputs, groups, host, pad8, parts};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Kernel, Variant};
 use crate::reference;
-use crate::shape::{broadcast_strides, strides};
+use crate::shape::{broadcast_strides, count, strides};
 use crate::tensor::Tensor;
 
 const SOURCE: &str =
@@ -66,14 +67,48 @@ pub fn transpose(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     }
     let own = strides(x.shape());
     let shape: Vec<_> = axes.iter().map(|&axis| x.shape()[axis]).collect();
+    if x.is_split() {
+        return in_parts(x, axes, &shape);
+    }
     let strides: Vec<_> = axes.iter().map(|&axis| own[axis]).collect();
     strided_copy(x, &shape, &strides)
+}
+
+/// By rows of the first axis: each part lies in the result where its axis goes.
+fn in_parts(x: &Tensor, axes: &[usize], shape: &[usize]) -> Result<Tensor> {
+    let (Device::Gpu(gpu), [rows, rest @ ..]) = (x.device(), x.shape()) else { return Ok(x.clone()) };
+    let to = axes.iter().position(|&axis| axis == 0).unwrap_or(0);
+    if *rows == 1 {
+        let others: Vec<_> = axes.iter().filter(|&&axis| axis > 0).map(|axis| axis - 1).collect();
+        return if rest.is_empty() {
+            Ok(x.clone())
+        } else {
+            transpose(&x.reshape(rest)?, &others)?.reshape(shape)
+        };
+    }
+    let mut out = Tensor::uninit("transpose", x.device(), shape, x.dtype())?;
+    for range in parts::ranges(gpu, *rows, count(rest) * x.dtype().size()) {
+        put(&transpose(&slice(x, 0, &range)?, axes)?, &mut out, to, range.start)?;
+    }
+    Ok(out)
 }
 
 /// `x` repeated along the axes in which `shape` is larger: what adding zeros of that shape would give.
 pub(crate) fn broadcast_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     if x.shape() == shape {
         return Ok(x.clone());
+    }
+    if let Device::Gpu(gpu) = x.device()
+        && parts::needed(gpu, &[x], shape, x.dtype())
+    {
+        // By rows of the first axis that has several.
+        let rows = &shape[shape.iter().position(|&size| size > 1).unwrap_or(0)..];
+        let x = parts::aligned(x, rows.len())?;
+        let [out] = parts::in_rows(gpu, rows[0], count(&rows[1..]) * x.dtype().size(), |range| {
+            let own = [&[range.len()], &rows[1..]].concat();
+            Ok([broadcast_to(&parts::broadcast_rows(&x, range)?, &own)?])
+        })?;
+        return out.reshape(shape);
     }
     strided_copy(x, shape, &broadcast_strides(x.shape(), shape))
 }
@@ -85,8 +120,8 @@ fn strided_copy(x: &Tensor, shape: &[usize], strides: &[usize]) -> Result<Tensor
             let out = Tensor::uninit("transpose", x.device(), shape, x.dtype())?;
             let (count, rank) = (out.len() as u32, shape.len() as u32);
             let params = Params { shape: pad8(shape), strides: pad8(strides), count, rank, pad: 0, pad2: 0 };
-            let buffers = [x.buffer(), out.buffer()];
-            gpu.dispatch(&FORWARD, Variant::of(x.dtype()), &params, &buffers, groups(out.len(), 256))?;
+            let groups = groups(out.len(), 256);
+            dispatch(gpu, &FORWARD, Variant::of(x.dtype()), &params, &[x, &out], groups)?;
             Ok(out)
         }
     }

@@ -11,11 +11,11 @@
 
 pub use crate::reference::Unary;
 
-use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host};
+use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, parts};
 use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::kernel::{params, read, write};
-use crate::gpu::{Kernel, Variant};
+use crate::gpu::{Gpu, Kernel, Variant};
 use crate::tensor::Tensor;
 
 const SOURCE: &str = concat!(
@@ -80,10 +80,7 @@ pub fn unary(kind: Unary, x: &Tensor) -> Result<Tensor> {
         Device::Cpu => host(x.shape(), x.dtype(), x.f64s().iter().map(|&v| kind.apply(v)).collect()),
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("unary", x.device(), x.shape(), x.dtype())?;
-            let (kind, alpha, beta) = code(kind);
-            let params = Params { count: x.len() as u32, kind, alpha, beta };
-            let buffers = [x.buffer(), out.buffer()];
-            gpu.dispatch(&FORWARD, Variant::of(x.dtype()), &params, &buffers, groups(x.len(), 256))?;
+            run(gpu, &FORWARD, kind, &[x, &out])?;
             Ok(out)
         }
     }
@@ -99,13 +96,16 @@ pub(super) fn unary_backward(kind: Unary, x: &Tensor, grad: &Tensor) -> Result<T
         }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("unary", x.device(), x.shape(), x.dtype())?;
-            let (kind, alpha, beta) = code(kind);
-            let params = Params { count: x.len() as u32, kind, alpha, beta };
-            let buffers = [x.buffer(), grad.buffer(), dx.buffer()];
-            gpu.dispatch(&BACKWARD, Variant::of(x.dtype()), &params, &buffers, groups(x.len(), 256))?;
+            run(gpu, &BACKWARD, kind, &[x, grad, &dx])?;
             Ok(dx)
         }
     }
+}
+
+fn run(gpu: &Gpu, kernel: &Kernel, kind: Unary, tensors: &[&Tensor]) -> Result<()> {
+    let ((kind, alpha, beta), x) = (code(kind), tensors[0]);
+    let work = |count: usize| (Params { count: count as u32, kind, alpha, beta }, groups(count, 256));
+    parts::dispatch_items(gpu, kernel, Variant::of(x.dtype()), x.len(), tensors, work)
 }
 
 /// `c x`.
