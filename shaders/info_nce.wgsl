@@ -12,17 +12,18 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> sims: array<f32>;
 @group(0) @binding(2) var<storage, read> log_scale: array<f32>;
-// (maximum, sum of exp(L - maximum)) of each row so far; a fresh one is overwritten
+// (maximum similarity, sum of exp(scale (S - maximum))) of each row so far; a fresh one is overwritten. The difference comes
+// before the scale: at the maximum it is exactly 0 even where a driver fuses products with sums.
 @group(0) @binding(3) var<storage, read_write> stats: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read_write> positive: array<f32>;
 
-// Two partial log-sum-exps as one. A part with sum 0 is empty.
-fn merge(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
+// Two partial log-sum-exps as one.
+fn merge(a: vec2<f32>, b: vec2<f32>, scale: f32) -> vec2<f32> {
     let top = max(a.x, b.x);
-    return vec2(top, a.y * exp(a.x - top) + b.y * exp(b.x - top));
+    return vec2(top, a.y * exp(scale * (a.x - top)) + b.y * exp(scale * (b.x - top)));
 }
 
-// One workgroup per row of the block; also keeps the positive's logit L_ii.
+// One workgroup per row of the block; also keeps the positive's similarity S_ii.
 @compute @workgroup_size(WIDTH)
 fn row_sweep(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -35,23 +36,23 @@ fn row_sweep(
     let base = row * params.cols;
     var largest = LOWEST;
     for (var col = lane; col < params.cols; col += WIDTH) {
-        largest = max(largest, scale * sims[base + col]);
+        largest = max(largest, sims[base + col]);
     }
     largest = workgroup_max(largest, lane);
     var sum = 0.0;
     for (var col = lane; col < params.cols; col += WIDTH) {
-        sum += exp(scale * sims[base + col] - largest);
+        sum += exp(scale * (sims[base + col] - largest));
     }
     sum = workgroup_sum(sum, lane);
     if lane == 0u {
         let i = params.first_row + row;
         var part = vec2(largest, sum);
         if params.fresh == 0u {
-            part = merge(stats[i], part);
+            part = merge(stats[i], part, scale);
         }
         stats[i] = part;
         if i >= params.first_col && i - params.first_col < params.cols {
-            positive[i] = scale * sims[base + i - params.first_col];
+            positive[i] = sims[base + i - params.first_col];
         }
     }
 }
@@ -68,16 +69,16 @@ fn column_sweep(
     let scale = exp(log_scale[0]);
     var largest = LOWEST;
     for (var row = 0u; row < params.rows; row++) {
-        largest = max(largest, scale * sims[row * params.cols + col]);
+        largest = max(largest, sims[row * params.cols + col]);
     }
     var sum = 0.0;
     for (var row = 0u; row < params.rows; row++) {
-        sum += exp(scale * sims[row * params.cols + col] - largest);
+        sum += exp(scale * (sims[row * params.cols + col] - largest));
     }
     let j = params.first_col + col;
     var part = vec2(largest, sum);
     if params.fresh == 0u {
-        part = merge(stats[j], part);
+        part = merge(stats[j], part, scale);
     }
     stats[j] = part;
 }
@@ -85,9 +86,10 @@ fn column_sweep(
 @group(0) @binding(1) var<storage, read> row_stats: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read> col_stats: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read> positives: array<f32>;
-@group(0) @binding(4) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(4) var<storage, read> log_scales: array<f32>;
+@group(0) @binding(5) var<storage, read_write> losses: array<f32>;
 
-// lse - L_ii per row; the mean of both directions when symmetric. The maximum is subtracted first, where it is exact.
+// lse - L_ii per row; the mean of both directions when symmetric.
 @compute @workgroup_size(256)
 fn row_losses(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -97,10 +99,11 @@ fn row_losses(
     let i = group_index(group, groups) * 256u + lane;
     if i >= params.count { return; }
     let row = row_stats[i];
-    var loss = (row.x - positives[i]) + log(row.y);
+    let scale = exp(log_scales[0]);
+    var loss = scale * (row.x - positives[i]) + log(row.y);
     if params.symmetric == 1u {
         let col = col_stats[i];
-        loss = 0.5 * (loss + ((col.x - positives[i]) + log(col.y)));
+        loss = 0.5 * (loss + (scale * (col.x - positives[i]) + log(col.y)));
     }
     losses[i] = loss;
 }
@@ -123,12 +126,12 @@ fn gradient(
     let i = params.first_row + at / params.cols;
     let j = params.first_col + at % params.cols;
     let scale = exp(log_factor[0]);
-    let logit = scale * block[at];
+    let similarity = block[at];
     let row = row_part[i];
-    var g = exp(logit - row.x) / row.y;
+    var g = exp(scale * (similarity - row.x)) / row.y;
     if params.symmetric == 1u {
         let col = col_part[j];
-        g = 0.5 * (g + exp(logit - col.x) / col.y);
+        g = 0.5 * (g + exp(scale * (similarity - col.x)) / col.y);
     }
     if i == j { g -= 1.0; }
     block[at] = g * scale * upstream[0] / f32(params.count);

@@ -1,13 +1,14 @@
 // out[b] (+)= act(scale A[b] B[b] + bias), any row and column strides, batch axes broadcast by strides of 0.
 // Each invocation holds a tile of 4 rows by 8 columns in registers and reads straight from global memory: the same code is
-// fast where barriers are dear. Rows and columns past the edge read the last one and are not written.
+// fast where barriers are dear. Rows and columns past the edge read the last one and are not written. A dispatch sums one block
+// of the inner axis; the first writes, the others accumulate, bias and activation come with the last.
 struct Params {
     batch_shape: array<vec4<u32>, 2>,
     a_batch: array<vec4<u32>, 2>,
     b_batch: array<vec4<u32>, 2>,
     m: u32,
     n: u32,
-    k: u32,
+    inner: u32,
     batches: u32,
     batch_rank: u32,
     a_row: u32,
@@ -30,7 +31,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> a: array<elem>;
 @group(0) @binding(2) var<storage, read> b: array<elem>;
 @group(0) @binding(3) var<storage, read> bias: array<elem>;
-@group(0) @binding(4) var<storage, read_write> out: array<elem>;
+@group(0) @binding(4) var<storage, read_write> out: array<elem_out>;
 
 const THREADS: u32 = 8u; // on each side of a workgroup
 const TILE_ROWS: u32 = 32u;
@@ -79,7 +80,7 @@ fn forward(
     var r1 = vec4(0.0); var s1 = vec4(0.0);
     var r2 = vec4(0.0); var s2 = vec4(0.0);
     var r3 = vec4(0.0); var s3 = vec4(0.0);
-    for (var p = 0u; p < params.k; p++) {
+    for (var p = 0u; p < params.inner; p++) {
         let near = vec4(f32(b[b0]), f32(b[b1]), f32(b[b2]), f32(b[b3]));
         let far = vec4(f32(b[b4]), f32(b[b5]), f32(b[b6]), f32(b[b7]));
         let v0 = f32(a[a0]);
@@ -100,11 +101,10 @@ fn forward(
         let own_row = row + i / 8u;
         let own_col = col + (i % 8u) * THREADS;
         if own_row >= params.m || own_col >= params.n { continue; }
-        var value = sums[i / 4u][i % 4u] * params.scale;
-        if params.has_bias == 1u { value += f32(bias[own_col]); }
-        value = activation(params.activation, value, params.alpha, params.beta);
         let at = params.out_offset + (batch * params.m + own_row) * params.n + own_col;
+        var value = sums[i / 4u][i % 4u] * params.scale;
         if params.accumulate == 1u { value += f32(out[at]); }
-        out[at] = elem(value);
+        if params.has_bias == 1u { value += f32(bias[own_col]); }
+        out[at] = elem_out(activation(params.activation, value, params.alpha, params.beta));
     }
 }

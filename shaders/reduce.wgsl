@@ -62,9 +62,55 @@ fn columns(
     out[i] = elem_out(select(value, value * params.factor, params.kind == 0u));
 }
 
+const NOWHERE: u32 = 0xffffffffu;
+
 @group(0) @binding(2) var<storage, read> largest: array<elem>;
-@group(0) @binding(3) var<storage, read> grad: array<elem>;
-@group(0) @binding(4) var<storage, read_write> dx: array<elem>;
+@group(0) @binding(3) var<storage, read_write> first: array<u32>;
+
+// Where along the axis each chunk of x first attains the maximum of the whole axis.
+@compute @workgroup_size(256)
+fn first_of_chunk(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_index(group, groups) * 256u + lane;
+    if i >= params.outer * params.chunks * params.inner { return; }
+    let column = i % params.inner;
+    let at = i / params.inner;
+    let outer = at / params.chunks;
+    let begin = (at % params.chunks) * params.chunk;
+    let end = min(begin + params.chunk, params.axis);
+    let top = largest[outer * params.inner + column];
+    var k = begin;
+    while k < end && x[(outer * params.axis + k) * params.inner + column] != top {
+        k++;
+    }
+    first[i] = select(NOWHERE, k, k < end);
+}
+
+@group(0) @binding(1) var<storage, read> of_chunks: array<u32>;
+@group(0) @binding(2) var<storage, read_write> place: array<u32>;
+
+// The first of all chunks.
+@compute @workgroup_size(256)
+fn first_of_axis(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_index(group, groups) * 256u + lane;
+    if i >= params.outer * params.inner { return; }
+    var least = NOWHERE;
+    for (var chunk = 0u; chunk < params.chunks; chunk++) {
+        least = min(least, of_chunks[((i / params.inner) * params.chunks + chunk) * params.inner + i % params.inner]);
+    }
+    place[i] = least;
+}
+
+@group(0) @binding(1) var<storage, read> places: array<u32>;
+@group(0) @binding(2) var<storage, read> grad: array<elem>;
+@group(0) @binding(3) var<storage, read_write> dx: array<elem>;
 
 // The gradient of a maximum goes to the first place that attains it.
 @compute @workgroup_size(256)
@@ -74,13 +120,8 @@ fn max_backward(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = group_index(group, groups) * 256u + lane;
-    if i >= params.outer * params.inner { return; }
-    let base = (i / params.inner) * params.axis * params.inner + i % params.inner;
-    var found = false;
-    for (var k = 0u; k < params.axis; k++) {
-        let at = base + k * params.inner;
-        let here = !found && x[at] == largest[i];
-        dx[at] = select(elem(0.0), grad[i], here);
-        found = found || here;
-    }
+    if i >= params.outer * params.axis * params.inner { return; }
+    let at = i / params.inner;
+    let result = (at / params.axis) * params.inner + i % params.inner;
+    dx[i] = select(elem(0.0), grad[result], at % params.axis == places[result]);
 }

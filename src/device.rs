@@ -42,12 +42,13 @@ impl Device {
     /// # Ok::<(), crossmodal::Error>(())
     /// ```
     pub async fn named_async(asked: &str) -> Result<Device> {
-        if asked == "cpu" {
+        let word = asked.to_lowercase();
+        if word == "cpu" {
             return Ok(Device::Cpu);
         }
         #[cfg(feature = "gpu")]
         {
-            if asked != "auto" {
+            if word != "auto" {
                 return Ok(Device::Gpu(Gpu::open(asked).await?));
             }
             match Gpu::open("gpu").await {
@@ -58,7 +59,7 @@ impl Device {
             Ok(Device::Cpu)
         }
         #[cfg(not(feature = "gpu"))]
-        match asked {
+        match word.as_str() {
             "auto" => Ok(Device::Cpu),
             _ => Err(crate::Error::NoDevice {
                 asked: asked.into(),

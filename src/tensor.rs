@@ -430,7 +430,7 @@ impl Tensor {
 }
 
 /// What every tensor must satisfy before memory is asked for.
-fn check(op: &'static str, device: &Device, shape: &[usize], dtype: DType) -> Result<()> {
+pub(crate) fn check(op: &'static str, device: &Device, shape: &[usize], dtype: DType) -> Result<()> {
     if shape.len() > MAX_RANK {
         return Err(Error::argument(op, "shape", format!("at most {MAX_RANK} axes"), format!("{shape:?}")));
     }

@@ -129,22 +129,25 @@ pub fn choose(asked: &str, reports: &[AdapterReport]) -> Result<usize> {
             .collect::<Vec<_>>()
             .join(", "),
     };
-    if asked == "gpu" {
+    let part = asked.to_lowercase();
+    if part == "gpu" {
         let software =
             "there is only a software driver, many times slower than the CPU path; name it to use it";
         let none = if reports.is_empty() { "this machine has no GPU driver" } else { software };
         return best(reports).ok_or_else(|| refuse(none));
     }
-    if let Ok(index) = asked.parse::<usize>() {
-        return if index < reports.len() { Ok(index) } else { Err(refuse("no adapter has this number")) };
+    if let Some(index) = asked.parse().ok().filter(|&index: &usize| index < reports.len()) {
+        return Ok(index);
     }
     if asked.is_empty() {
         return Err(refuse("the name is empty"));
     }
-    let part = asked.to_lowercase();
     let hit =
         |r: &AdapterReport| format!("{} {} {}", r.name, r.driver, r.backend).to_lowercase().contains(&part);
-    reports.iter().position(hit).ok_or_else(|| refuse("no adapter's name, driver or backend contains this"))
+    reports
+        .iter()
+        .position(hit)
+        .ok_or_else(|| refuse("no adapter has this number, or this in its name, driver or backend"))
 }
 
 #[cfg(test)]

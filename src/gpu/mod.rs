@@ -116,7 +116,8 @@ impl Gpu {
 
     /// Computes on a device that the caller opened and goes on using. f16 tensors need its `SHADER_F16`
     /// feature, profiling `TIMESTAMP_QUERY`; its limits are the limits here. The caller keeps its handler of
-    /// uncaptured errors; its device-lost callback is replaced.
+    /// uncaptured errors; its device-lost callback is replaced. The caller's own callbacks (of mapped buffers and of
+    /// submitted work) must not call this `Gpu`: wgpu may run them while it submits.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -144,9 +145,10 @@ impl Gpu {
         let lost = Arc::new(Mutex::new(None));
         let seen = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                *seen.lock().expect("lost lock") = Some(message);
-            }
+            // Also where its owner destroyed it: a program's own device may go while tensors are there.
+            let destroyed = reason == wgpu::DeviceLostReason::Destroyed;
+            *seen.lock().expect("lost lock") =
+                Some(if destroyed { "it was destroyed".into() } else { message });
         });
         let recorder = Mutex::new(recorder::Recorder::new(&device));
         Gpu(Arc::new(Inner {
@@ -255,12 +257,31 @@ impl Gpu {
             }
         }
         match caught {
+            // A loss reaches no scope.
+            None if self.0.lost.lock().expect("lost lock").is_some() => {
+                let message = self.0.lost.lock().expect("lost lock").clone().unwrap_or_default();
+                Err(self.driver_error(what, format!("the device is lost: {message}")))
+            }
             None => Ok(out),
             Some(wgpu::Error::OutOfMemory { .. }) => {
                 let MemoryUse { live, idle, .. } = self.memory();
                 Err(Error::OutOfMemory { device: self.name().into(), asked, live, idle })
             }
             Some(e) => Err(self.driver_error(what, e.to_string())),
+        }
+    }
+
+    /// Idle buffers may be what fills the memory, held by commands that are not done: where there is none left, lets both go
+    /// and tries once more.
+    fn with_room<T>(&self, allocate: impl Fn() -> Result<T>) -> Result<T> {
+        match allocate() {
+            Err(Error::OutOfMemory { .. }) => {
+                #[cfg(not(target_arch = "wasm32"))]
+                self.wait()?;
+                self.trim();
+                allocate()
+            }
+            other => other,
         }
     }
 
@@ -296,14 +317,7 @@ impl Gpu {
             };
             self.checked(what, class, || self.0.device.create_buffer(&descriptor))
         };
-        let buffer = match self.0.pool.take(class, make) {
-            // Idle buffers of other sizes may be what fills the memory: let them go and try once more.
-            Err(Error::OutOfMemory { .. }) => {
-                self.trim();
-                self.0.pool.take(class, make)?
-            }
-            other => other?,
-        };
+        let buffer = self.with_room(|| self.0.pool.take(class, make))?;
         if poison {
             self.write(&buffer, bytemuck::cast_slice(&vec![poison_word(buffer.id); class as usize / 4]))?;
         }
@@ -374,8 +388,15 @@ impl Gpu {
         let profile = &mut self.0.profile.lock().expect("profile lock");
         let done = self
             .checked("submitting commands", 0, || recorder.submit(&self.0.device, &self.0.queue, profile));
-        if done.is_err() {
+        if let Err(error) = &done {
+            // What was recorded by whoever recorded it is gone: nobody may take what its buffers hold for a result.
             recorder.discard();
+            profile.forget();
+            self.0
+                .lost
+                .lock()
+                .expect("lost lock")
+                .get_or_insert(format!("an earlier submit failed: {error}"));
         }
         done
     }

@@ -54,12 +54,15 @@ impl Pool {
         class: u64,
         make: impl FnOnce() -> Result<wgpu::Buffer, E>,
     ) -> Result<Buffer, E> {
-        let found = self.idle.lock().expect("pool lock").get_mut(&class).and_then(Vec::pop);
+        // Counted under the lock, so that no other thread sees buffers that are neither idle nor counted.
+        let found = {
+            let mut idle = self.idle.lock().expect("pool lock");
+            let found = idle.get_mut(&class).and_then(Vec::pop);
+            self.idle_bytes.fetch_sub(if found.is_some() { class } else { 0 }, Relaxed);
+            found
+        };
         let (raw, id) = match found {
-            Some(pair) => {
-                self.idle_bytes.fetch_sub(class, Relaxed);
-                pair
-            }
+            Some(pair) => pair,
             None => (make()?, self.made.fetch_add(1, Relaxed)),
         };
         let live = self.live_bytes.fetch_add(class, Relaxed) + class;
@@ -69,14 +72,16 @@ impl Pool {
 
     fn give_back(&self, raw: wgpu::Buffer, id: u64) {
         let class = raw.size();
+        let mut idle = self.idle.lock().expect("pool lock");
         self.live_bytes.fetch_sub(class, Relaxed);
         self.idle_bytes.fetch_add(class, Relaxed);
-        self.idle.lock().expect("pool lock").entry(class).or_default().push((raw, id));
+        idle.entry(class).or_default().push((raw, id));
     }
 
     /// Lets every idle buffer go; the driver frees it once no command needs it.
     pub(super) fn trim(&self) {
-        self.idle.lock().expect("pool lock").clear();
+        let mut idle = self.idle.lock().expect("pool lock");
+        idle.clear();
         self.idle_bytes.store(0, Relaxed);
     }
 

@@ -39,6 +39,11 @@ impl Profile {
         self.set.is_some()
     }
 
+    /// Drops the stamps of a submit that failed.
+    pub(super) fn forget(&mut self) {
+        self.names.clear();
+    }
+
     /// The two queries around the next pass, while profiling is on.
     pub(super) fn stamp(&mut self, name: &'static str) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         let query_set = self.set.as_ref()?;

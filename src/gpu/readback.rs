@@ -10,14 +10,14 @@ impl Gpu {
     /// Submits what is recorded and asks for the first `bytes` bytes of `buffer`.
     fn request_read(&self, buffer: &Buffer, bytes: u64) -> Result<(wgpu::Buffer, Receiver)> {
         let size = bytes.next_multiple_of(4);
-        let mappable = self.checked("reading back", size, || {
-            self.0.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("readback"),
-                size,
-                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-                mapped_at_creation: false,
-            })
-        })?;
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        };
+        let make = || self.checked("reading back", size, || self.0.device.create_buffer(&descriptor));
+        let mappable = self.with_room(make)?;
         self.copy_out(buffer, &mappable, size);
         self.submit()?;
         Ok((mappable.clone(), self.map(&mappable)))

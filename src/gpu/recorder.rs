@@ -157,19 +157,22 @@ impl Gpu {
             return Ok(());
         }
         let size = (bytes.len() as u64).next_multiple_of(4);
-        let staging = self.checked("staging an upload", size, || {
-            let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("staging"),
-                size,
-                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::MAP_WRITE,
-                mapped_at_creation: true,
-            });
-            if let Ok(mut view) = staging.get_mapped_range_mut(0..size) {
-                view.slice(..bytes.len()).copy_from_slice(bytes);
-            }
-            staging.unmap();
-            staging
-        })?;
+        let stage = || {
+            self.checked("staging an upload", size, || {
+                let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("staging"),
+                    size,
+                    usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::MAP_WRITE,
+                    mapped_at_creation: true,
+                });
+                if let Ok(mut view) = staging.get_mapped_range_mut(0..size) {
+                    view.slice(..bytes.len()).copy_from_slice(bytes);
+                }
+                staging.unmap();
+                staging
+            })
+        };
+        let staging = self.with_room(stage)?;
         let mut recorder = self.0.recorder.lock().expect("recorder lock");
         recorder.commands.push(Command::Copy { from: staging, to: buffer.raw.clone(), bytes: size });
         recorder.staging_bytes += size;

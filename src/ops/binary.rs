@@ -20,7 +20,7 @@ use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference;
 use crate::shape::{broadcast, broadcast_strides, count};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, check as check_size};
 
 const SOURCE: &str =
     concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/binary.wgsl"));
@@ -67,6 +67,7 @@ pub const BINARY: Rule<Binary> = Rule {
 pub fn binary(kind: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     check_floats("binary", &[("a", a), ("b", b)])?;
     let shape = broadcast("binary", a.shape(), b.shape())?;
+    check_size("binary", a.device(), &shape, a.dtype())?;
     match a.device() {
         Device::Cpu => {
             let out = reference::binary(kind, (&a.f64s(), a.shape()), (&b.f64s(), b.shape()), &shape);

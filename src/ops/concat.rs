@@ -10,7 +10,7 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups};
+use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, work_of_bytes};
 use crate::device::Device;
 use crate::dtype::{Element, HostData};
 use crate::error::{Error, Result};
@@ -204,6 +204,7 @@ fn copy_on_gpu(gpu: &Gpu, from: &Tensor, to: &Tensor, block: &Block) -> Result<(
         };
         let buffers = [&from.pieces()[source / piece], &to.pieces()[target / piece]];
         gpu.dispatch(&FORWARD, Variant::of(from.dtype()), &params, &buffers, groups(rows * length, 256))?;
+        gpu.count_work(work_of_bytes(2 * rows * length * from.dtype().size()))?;
         (row, done) = if length == rest { (row + rows, 0) } else { (row, done + length) };
     }
     Ok(())

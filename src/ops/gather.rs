@@ -11,7 +11,8 @@
 
 use super::concat::{copy, put, slice};
 use super::{
-    Forward, Rule, Saved, add, cast, check_device, check_floats, dispatch, expect_inputs, groups, host, parts,
+    Forward, Rule, Saved, add, cast, check_device, check_floats, dispatch, dispatch_counted, expect_inputs,
+    groups, host, parts, work_of_bytes,
 };
 use crate::device::Device;
 use crate::dtype::{DType, HostData};
@@ -20,7 +21,7 @@ use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference::{self, Block};
 use crate::shape::{count, rows_cols};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, check as check_size};
 use std::sync::Arc;
 
 const SOURCE: &str =
@@ -41,6 +42,9 @@ const BACKWARD: Kernel = Kernel::new::<Params>(
 
 /// The kernels of this operation.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// Gradients of one row that one invocation sums: longer lists are summed in two levels.
+const REPEATS: usize = 1024;
 
 /// Row numbers on a device, with the host's copy: bounds are checked before anything reaches the driver.
 ///
@@ -102,6 +106,7 @@ pub fn gather(x: &Tensor, indices: &Indices) -> Result<Tensor> {
     }
     let mut shape = x.shape().to_vec();
     shape[0] = indices.on_host.len();
+    check_size("gather", x.device(), &shape, x.dtype())?;
     match x.device() {
         Device::Cpu => {
             let data = match x.data() {
@@ -119,7 +124,9 @@ pub fn gather(x: &Tensor, indices: &Indices) -> Result<Tensor> {
             let out = Tensor::uninit("gather", x.device(), &shape, x.dtype())?;
             let params = Params { count: out.len() as u32, width: width as u32 };
             let (variant, groups) = (Variant::of(x.dtype()), groups(out.len(), 256));
-            dispatch(gpu, &FORWARD, variant, &params, &[x, &indices.on_device, &out], groups)?;
+            let (tensors, work) =
+                ([x, &indices.on_device, &out], work_of_bytes(2 * out.len() * out.dtype().size()));
+            dispatch_counted(gpu, &FORWARD, variant, &params, &tensors, groups, work)?;
             Ok(out)
         }
     }
@@ -204,6 +211,10 @@ fn scatter(gpu: &Gpu, grad: &Tensor, indices: &[u32], shape: &[usize]) -> Result
         return cast(&sum, dtype);
     }
     let (order, starts) = by_row(indices, rows);
+    let most = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize;
+    if most > REPEATS {
+        return in_two_levels(gpu, grad, (&order, &starts), indices.len(), shape);
+    }
     let order = Tensor::from_vec(device, &[order.len()], order)?;
     let starts = Tensor::from_vec(device, &[starts.len()], starts)?;
     let dx = Tensor::uninit("gather", device, shape, dtype)?;
@@ -211,6 +222,26 @@ fn scatter(gpu: &Gpu, grad: &Tensor, indices: &[u32], shape: &[usize]) -> Result
     let (variant, groups) = (Variant::of(dtype), groups(dx.len(), 256));
     dispatch(gpu, &BACKWARD, variant, &params, &[grad, &order, &starts, &dx], groups)?;
     Ok(dx)
+}
+
+/// Rows whose lists are long: blocks of each list are rows of their own at first, in f32.
+fn in_two_levels(
+    gpu: &Gpu,
+    grad: &Tensor,
+    (order, starts): (&[u32], &[u32]),
+    count: usize,
+    shape: &[usize],
+) -> Result<Tensor> {
+    let (mut block_of, mut row_of) = (vec![0; count], vec![]);
+    for (row, pair) in (0u32..).zip(starts.windows(2)) {
+        for block in order[pair[0] as usize..pair[1] as usize].chunks(REPEATS) {
+            block.iter().for_each(|&place| block_of[place as usize] = row_of.len() as u32);
+            row_of.push(row);
+        }
+    }
+    let blocks = [&[row_of.len()], &shape[1..]].concat();
+    let sums = scatter(gpu, &cast(grad, DType::F32)?, &block_of, &blocks)?;
+    cast(&scatter(gpu, &sums, &row_of, shape)?, grad.dtype())
 }
 
 /// A stable counting sort: `order[starts[v]..starts[v + 1]]` are the positions of row `v`, ascending.

@@ -66,7 +66,7 @@ const ROW_LOSSES: Kernel = Kernel::new::<Params>(
     "info_nce",
     "row_losses",
     SOURCE,
-    &[read("row_stats"), read("col_stats"), read("positives"), write("losses")],
+    &[read("row_stats"), read("col_stats"), read("positives"), read("log_scales"), write("losses")],
 );
 const GRADIENT: Kernel = Kernel::new::<Params>(
     "info_nce",
@@ -311,7 +311,7 @@ fn sweep(
             dispatch(gpu, &COLUMN_SWEEP, variant(), &params, &tensors, groups(cols, 64))?;
         }
     }
-    let tensors = [&row_stats, &col_stats, &positive, &losses];
+    let tensors = [&row_stats, &col_stats, &positive, log_scale, &losses];
     dispatch(gpu, &ROW_LOSSES, variant(), &params(size, (0, 0, 0, 0)), &tensors, groups(size.n, 256))?;
     let loss = reduce(&losses, &ReduceOptions { kind: Reduce::Mean, axis: 0, keep_axis: false })?;
     Ok((loss, vec![row_stats, col_stats]))

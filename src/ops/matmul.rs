@@ -15,7 +15,8 @@
 use super::reduce::{Reduce, ReduceOptions, reduce, sum_to};
 use super::unary::{self, Unary, unary_backward};
 use super::{
-    Forward, Rule, Saved, check_floats, check_shape, expect_inputs, host, matmul_parts, pad8, parts,
+    Forward, Rule, Saved, cast, check_floats, check_shape, dispatch_counted, expect_inputs, host,
+    matmul_parts, pad8, parts,
 };
 use crate::cpu;
 use crate::device::Device;
@@ -25,7 +26,7 @@ use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference::{self, MatmulShape};
 use crate::shape::{broadcast, broadcast_strides, count};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, check as check_size};
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
@@ -41,7 +42,7 @@ params! {
         b_batch: [u32; 8],
         m: u32,
         n: u32,
-        k: u32,
+        inner: u32,
         batches: u32,
         batch_rank: u32,
         a_row: u32,
@@ -129,6 +130,7 @@ pub const MATMUL: Rule<MatmulOptions> = Rule {
 /// ```
 pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOptions) -> Result<Tensor> {
     check_floats("matmul", &[("a", a), ("b", b)])?;
+    options.activation.map_or(Ok(()), |kind| unary::check_kind("matmul", kind))?;
     let shape = plan(a.shape(), b.shape(), options)?;
     if let Some(bias) = bias {
         check_floats("matmul", &[("a", a), ("bias", bias)])?;
@@ -136,18 +138,21 @@ pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOpt
     }
     let rows = a.shape()[a.shape().len() - if options.transpose_a { 1 } else { 2 }];
     let out_shape = [&broadcast("matmul", batch(a), batch(b))?[..], &[rows, shape.n]].concat();
+    check_size("matmul", a.device(), &out_shape, a.dtype())?;
     match a.device() {
         Device::Cpu => on_cpu(a, b, bias, options, &shape, &out_shape),
         Device::Gpu(gpu) => {
             let all = [Some(a), Some(b), bias].into_iter().flatten().collect::<Vec<_>>();
-            if parts::needed(gpu, &all, &out_shape, a.dtype()) {
+            if parts::needed(gpu, &all, &out_shape, if shape.k > INNER { DType::F32 } else { a.dtype() }) {
                 return matmul_parts::in_parts(gpu, a, b, bias, options, &out_shape);
             }
-            let out = Tensor::uninit("matmul", a.device(), &out_shape, a.dtype())?;
+            // Between blocks of the inner axis a sum is kept in f32.
+            let dtype = if shape.k > INNER { DType::F32 } else { a.dtype() };
+            let out = Tensor::uninit("matmul", a.device(), &out_shape, dtype)?;
             let product =
                 Product { bias, scale: options.scale, activation: options.activation, ..Product::default() };
             dispatch(gpu, a, b, &out, &shape, &product)?;
-            Ok(out)
+            cast(&out, a.dtype())
         }
     }
 }
@@ -225,6 +230,10 @@ pub(super) struct Product<'a> {
     pub out_offset: usize,
 }
 
+/// The inner axis of one dispatch. A sum is one running f32 there, and the results of dispatches are another: rounding grows
+/// with the length of either, not of both together.
+pub(crate) const INNER: usize = 2048;
+
 /// Floating-point operations in one dispatch: a desktop driver resets the device after about two seconds; this is a fifth of
 /// a second at 100 GFLOP/s.
 const DISPATCH_FLOPS: f64 = 2e10;
@@ -239,43 +248,60 @@ pub(super) fn dispatch(
 ) -> Result<()> {
     let batches = count(&shape.batch);
     let tiles = batches * shape.m.div_ceil(TILE.0) * shape.n.div_ceil(TILE.1);
-    let (kind, alpha, beta) = product.activation.map_or((0, 0., 0.), unary::code);
-    let mut params = Params {
+    let variant = Variant { elem_out: out.dtype(), ..Variant::of(a.dtype()) };
+    // Without a bias its binding still needs a buffer; it is not read.
+    let tensors = [a, b, product.bias.unwrap_or(b), out];
+    // An empty inner axis is one empty block.
+    for first in (0..shape.k.max(1)).step_by(INNER) {
+        let (inner, last) = (INNER.min(shape.k - first), first + INNER >= shape.k);
+        let mut params = block_params(shape, product, batches, first, inner, last);
+        let flops_per_tile = 2. * (TILE.0 * TILE.1 * inner.max(1)) as f64;
+        let at_once = ((DISPATCH_FLOPS / flops_per_tile) as usize).max(1);
+        for first_group in (0..tiles).step_by(at_once) {
+            params.first_group = first_group as u32;
+            let groups = at_once.min(tiles - first_group);
+            let work = groups as f64 * flops_per_tile;
+            dispatch_counted(gpu, &FORWARD, variant.clone(), &params, &tensors, groups as u64, work)?;
+        }
+    }
+    Ok(())
+}
+
+/// The parameters for a block of the inner axis.
+fn block_params(
+    shape: &MatmulShape,
+    product: &Product<'_>,
+    batches: usize,
+    first: usize,
+    inner: usize,
+    last: bool,
+) -> Params {
+    let (kind, alpha, beta) = product.activation.filter(|_| last).map_or((0, 0., 0.), unary::code);
+    Params {
         batch_shape: pad8(&shape.batch),
         a_batch: pad8(&shape.a_batch),
         b_batch: pad8(&shape.b_batch),
         m: shape.m as u32,
         n: shape.n as u32,
-        k: shape.k as u32,
+        inner: inner as u32,
         batches: batches as u32,
         batch_rank: shape.batch.len() as u32,
         a_row: shape.a_strides.0 as u32,
         a_col: shape.a_strides.1 as u32,
         b_row: shape.b_strides.0 as u32,
         b_col: shape.b_strides.1 as u32,
-        a_offset: product.a_offset as u32,
-        b_offset: product.b_offset as u32,
+        a_offset: (product.a_offset + first * shape.a_strides.1) as u32,
+        b_offset: (product.b_offset + first * shape.b_strides.0) as u32,
         out_offset: product.out_offset as u32,
         first_group: 0,
-        has_bias: u32::from(product.bias.is_some()),
+        has_bias: u32::from(last && product.bias.is_some()),
         activation: kind,
-        accumulate: u32::from(product.accumulate),
+        accumulate: u32::from(product.accumulate || first > 0),
         scale: product.scale as f32,
         alpha,
         beta,
         pad: 0,
-    };
-    let flops_per_tile = 2. * (TILE.0 * TILE.1 * shape.k.max(1)) as f64;
-    let at_once = ((DISPATCH_FLOPS / flops_per_tile) as usize).max(1);
-    // Without a bias its binding still needs a buffer; it is not read.
-    let bias = product.bias.unwrap_or(b);
-    for first in (0..tiles).step_by(at_once) {
-        params.first_group = first as u32;
-        let groups = at_once.min(tiles - first);
-        super::dispatch(gpu, &FORWARD, Variant::of(a.dtype()), &params, &[a, b, bias, out], groups as u64)?;
-        gpu.count_work(groups as f64 * flops_per_tile)?;
     }
-    Ok(())
 }
 
 fn backward(options: &MatmulOptions, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {

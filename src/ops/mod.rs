@@ -102,7 +102,7 @@ fn host(shape: &[usize], dtype: DType, values: Vec<f64>) -> Result<Tensor> {
     Tensor::from_f64(&Device::Cpu, shape, dtype, values)
 }
 
-/// Records a kernel on whole tensors. Errors: one of them is more than a binding spans; the driver's.
+/// Records a kernel that goes through whole tensors once. Errors: one of them is more than a binding spans; the driver's.
 fn dispatch<P: Params>(
     gpu: &Gpu,
     kernel: &Kernel,
@@ -111,9 +111,29 @@ fn dispatch<P: Params>(
     tensors: &[&Tensor],
     groups: u64,
 ) -> Result<()> {
+    let bytes: usize = tensors.iter().map(|tensor| tensor.len() * tensor.dtype().size()).sum();
+    dispatch_counted(gpu, kernel, variant, params, tensors, groups, work_of_bytes(bytes))
+}
+
+/// What moving so many bytes counts for, in floating-point operations: a slow GPU moves one in the time of ten of those.
+fn work_of_bytes(bytes: usize) -> f64 {
+    10. * bytes as f64
+}
+
+/// As [`dispatch`] where the work, in floating-point operations, is more or less than moving the tensors once.
+fn dispatch_counted<P: Params>(
+    gpu: &Gpu,
+    kernel: &Kernel,
+    variant: Variant,
+    params: &P,
+    tensors: &[&Tensor],
+    groups: u64,
+    work: f64,
+) -> Result<()> {
     let pairs = tensors.iter().zip(kernel.bindings);
     let buffers = pairs.map(|(tensor, binding)| tensor.buffer(kernel.name, binding.name));
-    gpu.dispatch(kernel, variant, params, &buffers.collect::<Result<Vec<_>>>()?, groups)
+    gpu.dispatch(kernel, variant, params, &buffers.collect::<Result<Vec<_>>>()?, groups)?;
+    gpu.count_work(work)
 }
 
 /// Workgroups of `each` invocations for `count` elements.

@@ -41,15 +41,15 @@ params! {
 
 const ROWS: Kernel = Kernel::new::<Params>("reduce", "rows", SOURCE, &[read("x"), write("out")]);
 const COLUMNS: Kernel = Kernel::new::<Params>("reduce", "columns", SOURCE, &[read("x"), write("out")]);
-const MAX_BACKWARD: Kernel = Kernel::new::<Params>(
-    "reduce",
-    "max_backward",
-    SOURCE,
-    &[read("x"), read("largest"), read("grad"), write("dx")],
-);
+const FIRST_OF_CHUNK: Kernel =
+    Kernel::new::<Params>("reduce", "first_of_chunk", SOURCE, &[read("x"), read("largest"), write("first")]);
+const FIRST_OF_AXIS: Kernel =
+    Kernel::new::<Params>("reduce", "first_of_axis", SOURCE, &[read("of_chunks"), write("place")]);
+const MAX_BACKWARD: Kernel =
+    Kernel::new::<Params>("reduce", "max_backward", SOURCE, &[read("places"), read("grad"), write("dx")]);
 
 /// The kernels of this operation.
-pub const KERNELS: &[&Kernel] = &[&ROWS, &COLUMNS, &MAX_BACKWARD];
+pub const KERNELS: &[&Kernel] = &[&ROWS, &COLUMNS, &FIRST_OF_CHUNK, &FIRST_OF_AXIS, &MAX_BACKWARD];
 
 /// What one workgroup sums of a row, and one invocation of a column: longer axes take several rounds.
 const ROW_CHUNK: usize = 4096;
@@ -220,14 +220,41 @@ fn max_backward(x: &Tensor, largest: &Tensor, grad: &Tensor, axis: usize) -> Res
                     (x.reshape(&[size.0, size.1, size.2])?, largest.reshape(&shape)?, grad.reshape(&shape)?);
                 return max_backward_in_parts(gpu, &x3, &largest, &grad)?.reshape(x.shape());
             }
-            let dx = Tensor::uninit("reduce", x.device(), x.shape(), x.dtype())?;
-            let (outer, axis, inner) = (size.0 as u32, size.1 as u32, size.2 as u32);
-            let params = Params { outer, axis, inner, chunk: 0, chunks: 0, kind: 0, factor: 0. };
-            let (variant, groups) = (Variant::of(x.dtype()), groups(size.0 * size.2, 256));
-            dispatch(gpu, &MAX_BACKWARD, variant, &params, &[x, largest, grad, &dx], groups)?;
-            Ok(dx)
+            on_gpu_max_backward(gpu, x, largest, grad, size)
         }
     }
+}
+
+/// Chunks of the axis are searched at once, then their results; as many chunks as elements in one keep either short.
+fn on_gpu_max_backward(
+    gpu: &Gpu,
+    x: &Tensor,
+    largest: &Tensor,
+    grad: &Tensor,
+    (outer, axis, inner): (usize, usize, usize),
+) -> Result<Tensor> {
+    let chunk = axis.isqrt().max(COLUMN_CHUNK);
+    let chunks = axis.div_ceil(chunk);
+    let indices = |shape: &[usize]| Tensor::uninit("reduce", x.device(), shape, DType::U32);
+    let (first, place) = (indices(&[outer, chunks, inner])?, indices(&[outer, inner])?);
+    let dx = Tensor::uninit("reduce", x.device(), x.shape(), x.dtype())?;
+    let params = Params {
+        outer: outer as u32,
+        axis: axis as u32,
+        inner: inner as u32,
+        chunk: chunk as u32,
+        chunks: chunks as u32,
+        kind: 0,
+        factor: 0.,
+    };
+    let variant = || Variant::of(x.dtype());
+    let run = |kernel, tensors: &[&Tensor], items: usize| {
+        dispatch(gpu, kernel, variant(), &params, tensors, groups(items, 256))
+    };
+    run(&FIRST_OF_CHUNK, &[x, largest, &first], first.len())?;
+    run(&FIRST_OF_AXIS, &[&first, &place], place.len())?;
+    run(&MAX_BACKWARD, &[&place, grad, &dx], dx.len())?;
+    Ok(dx)
 }
 
 /// As [`in_parts`] cuts `x [outer, axis, inner]`; `largest` and `grad` are `[outer, inner]`.

@@ -13,10 +13,11 @@ pub use crate::reference::Unary;
 
 use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, parts};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::tensor::Tensor;
+use std::cmp::Ordering;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
@@ -65,8 +66,8 @@ pub(super) fn code(kind: Unary) -> (u32, f32, f32) {
 
 /// `out = f(x)`, element by element, any shape.
 ///
-/// Non-finite values give what the formula gives on the CPU and are unspecified on a GPU. Errors: `x` is not
-/// floating-point.
+/// Non-finite values, of `x` or of the result (`log(0)`, `exp(100)`), are what the formula gives on the CPU and
+/// unspecified on a GPU. Errors: `x` is not floating-point; a clamp whose lower bound is not below its upper one.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, ops::{Unary, unary}};
@@ -76,6 +77,7 @@ pub(super) fn code(kind: Unary) -> (u32, f32, f32) {
 /// ```
 pub fn unary(kind: Unary, x: &Tensor) -> Result<Tensor> {
     check_floats("unary", &[("x", x)])?;
+    check_kind("unary", kind)?;
     match x.device() {
         Device::Cpu => host(x.shape(), x.dtype(), x.f64s().iter().map(|&v| kind.apply(v)).collect()),
         Device::Gpu(gpu) => {
@@ -99,6 +101,23 @@ pub(super) fn unary_backward(kind: Unary, x: &Tensor, grad: &Tensor) -> Result<T
             run(gpu, &BACKWARD, kind, &[x, grad, &dx])?;
             Ok(dx)
         }
+    }
+}
+
+/// Refuses bounds of which neither clamps: devices would differ.
+pub(super) fn check_kind(op: &'static str, kind: Unary) -> Result<()> {
+    match kind {
+        Unary::Clamp(low, high)
+            if !matches!(low.partial_cmp(&high), Some(Ordering::Less | Ordering::Equal)) =>
+        {
+            Err(Error::argument(
+                op,
+                "kind",
+                "a clamp from a lower to a higher bound",
+                format!("{low} to {high}"),
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
