@@ -30,6 +30,8 @@ const UNSEEN: &[Unseen] = &[
     ("info_nce", "row_sweep", "too late", EXACT_GRID),
     ("info_nce", "row_losses", "too late", INTERMEDIATE),
     ("info_nce", "gradient", "too late", INTERMEDIATE),
+    ("reduce", "first_of_chunk", "too late", INTERMEDIATE),
+    ("reduce", "first_of_axis", "too late", INTERMEDIATE),
 ];
 
 fn gpu() -> (Device, Gpu) {

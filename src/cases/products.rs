@@ -44,9 +44,29 @@ pub(super) fn matmul() -> Vec<Case> {
     ] {
         cases.push(integers(format!("{name} {a:?} {b:?}, integers"), &a, &b, plain));
     }
+    // More than one block of the inner axis.
+    cases.push(integers("3x4097x5, integers".into(), &[3, 4097], &[4097, 5], plain).f32_only());
+    cases.push(long_inner_axis());
     cases.push(integers("70000 products".into(), &[70_000, 1, 2], &[70_000, 2, 1], plain).f32_only());
     cases.extend(epilogues());
     cases
+}
+
+/// Bias and activation come once, behind the last block; between blocks f16 is kept in f32.
+fn long_inner_axis() -> Case {
+    let k = 2500;
+    let options = MatmulOptions { scale: 0.03, activation: Some(Unary::Tanh), ..MatmulOptions::default() };
+    let inputs = vec![
+        Input::uniform("a", &[5, k], 1.),
+        Input::uniform("b", &[k, 33], 1.),
+        Input::uniform("bias", &[33], 1.),
+    ];
+    let fused = move |_: &Run, inputs: &[Tensor]| {
+        Ok(vec![("out".into(), matmul_op(&inputs[0], &inputs[1], Some(&inputs[2]), &options)?)])
+    };
+    // Products of at most 1, times the scale; tanh adds its own roundings and has a derivative of at most 1.
+    let tolerance = Tolerance::accumulate(k, 0.03).and(Tolerance::cancelling(8., 2.));
+    Case::of(format!("tanh fused, 5x{k}x33"), inputs, fused, tolerance)
 }
 
 fn epilogues() -> Vec<Case> {
