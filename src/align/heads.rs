@@ -137,7 +137,10 @@ impl Head {
         };
         let Standardisation { mean, deviation } = &head.standardisation;
         let fits = head.bias.len() == dim && mean.len() == inputs && deviation.len() == inputs;
-        (fits && inputs > 0 && dim > 0).then_some(head)
+        // One that is not finite would make every projection NaN without a word.
+        let finite = head.weight.iter().chain(&head.bias).all(|v| v.is_finite())
+            && mean.iter().chain(deviation).all(|v| v.is_finite());
+        (fits && finite && inputs > 0 && dim > 0).then_some(head)
     }
 }
 
@@ -174,7 +177,38 @@ impl Heads {
             })
         };
         heads().ok_or_else(|| {
-            Error::file(path, "is not a file of trained heads (heads.safetensors of `crossmodal align`)")
+            Error::file(
+                path,
+                "is not a file of trained, finite heads (heads.safetensors of `crossmodal align`)",
+            )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_that_are_not_finite_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("heads.safetensors");
+        let standardisation = Standardisation { mean: vec![0.], deviation: vec![1.] };
+        let (name, weight, bias) = ("x".to_string(), vec![1.], vec![0.]);
+        let good = Head { name, inputs: 1, dim: 1, standardisation, weight, bias };
+        let load = |left: Head| {
+            let heads = Heads { left, right: good.clone(), log_scale: 1., epoch: 1 };
+            heads.save(&path, "left", "right").unwrap();
+            Heads::load(&path)
+        };
+        assert!(load(good.clone()).is_ok());
+        let infinite = Standardisation { mean: vec![f64::INFINITY], deviation: vec![1.] };
+        for bad in [
+            Head { weight: vec![f32::NAN], ..good.clone() },
+            Head { bias: vec![f32::INFINITY], ..good.clone() },
+            Head { standardisation: infinite, ..good.clone() },
+        ] {
+            assert!(load(bad).unwrap_err().to_string().contains("finite heads"));
+        }
     }
 }
