@@ -51,7 +51,7 @@ impl Tensor {
     /// A tensor of `data` on `device`.
     ///
     /// Errors: `data` does not have as many elements as `shape`; more than 8 axes; 2³² elements or more; the
-    /// device lacks the type, the memory, or a binding that large. Example: [`Tensor`].
+    /// device lacks the type or the memory. Example: [`Tensor`].
     pub fn from_slice<T: Element>(device: &Device, shape: &[usize], data: &[T]) -> Result<Tensor> {
         Self::from_vec(device, shape, data.to_vec())
     }

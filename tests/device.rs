@@ -9,7 +9,7 @@ use crossmodal::gpu::Gpu;
 use crossmodal::io::Features;
 use crossmodal::ops::info_nce::INFO_NCE;
 use crossmodal::ops::{InfoNceOptions, MatmulOptions, add, info_nce, l2_normalize, matmul, scale, softmax};
-use crossmodal::{Device, Tensor};
+use crossmodal::{Device, Error, Tensor};
 
 /// A device of its own, so that tests do not count each other's work.
 fn fresh() -> (Device, Gpu) {
@@ -197,6 +197,29 @@ fn a_program_may_hand_its_own_device_over() {
     let x = Tensor::from_vec(&device, &[2, 2], vec![3f32, 4., 0., 5.]).unwrap();
     assert_eq!(l2_normalize(&x).unwrap().to_vec::<f32>().unwrap(), [0.6, 0.8, 0., 1.]);
     assert!(!device.supports(crossmodal::DType::F16), "features that were not asked for are not there");
+}
+
+#[test]
+fn a_destroyed_device_is_an_error_in_every_call() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let name = common::gpu().name().to_string();
+    let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).unwrap();
+    let (own, queue) =
+        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
+    let device = Device::Gpu(Gpu::from_wgpu(&adapter, own.clone(), queue));
+    let x = Tensor::from_vec(&device, &[2], vec![1f32, 2.]).unwrap();
+    device.wait().unwrap();
+    own.destroy();
+    let _ = own.poll(wgpu::PollType::Poll);
+    for result in [
+        Tensor::from_vec(&device, &[2], vec![1f32, 2.]).map(drop),
+        scale(&x, 2.).and_then(|y| y.to_vec::<f32>()).map(drop),
+        x.to_vec::<f32>().map(drop),
+    ] {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::Driver { .. }) && error.to_string().contains("lost"), "{error}");
+    }
 }
 
 #[test]

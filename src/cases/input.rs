@@ -95,7 +95,7 @@ impl Input {
 /// assert_eq!((got.item()?, want.item()?), (f64::from(0.1f32), f64::from(0.1f32)));
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     /// The device.
     pub device: Device,

@@ -137,19 +137,28 @@ pub(super) fn cosine_similarity() -> Vec<Case> {
 }
 
 /// The error of a loss of logits of size `scale`: their products' rounding, times the scale, times a few.
-fn info_nce_tolerance(n: usize, m: usize, d: usize, scale: f64) -> (Tolerance, Tolerance) {
+/// For the loss, for the gradients of x and y, and for that of the scale.
+fn info_nce_tolerance(n: usize, m: usize, d: usize, scale: f64) -> [Tolerance; 3] {
     let logit = (d as f64).sqrt() * 6e-8 * scale + 2.4e-7 * scale;
     let probability = 2. * logit + Tolerance::exponential(20.).rel + 6e-8 * (m as f64).sqrt();
     let forward = Tolerance { abs: 2. * logit + probability, rel: 4e-7, magnitude: 0. };
-    // Each row of G sums to at most 2/n in absolute value; ∂t sums over all rows, each logit at most the scale.
-    let per_row = scale * probability * 2. / n as f64;
-    let backward = Tolerance { abs: per_row.max(scale * probability), rel: 4e-7, magnitude: 0. };
-    (forward, backward)
+    // The probabilities in a row of G sum to about 2/n; ∂t sums over all rows, each logit at most the scale.
+    let backward = |abs: f64| Tolerance { abs, rel: 4e-7, magnitude: 0. };
+    [forward, backward(scale * probability * 2. / n as f64), backward(scale * probability)]
+}
+
+fn of_info_nce(
+    name: impl Into<String>,
+    options: InfoNceOptions,
+    inputs: Vec<Input>,
+    [forward, backward, last]: [Tolerance; 3],
+) -> Case {
+    Case { last: Some(last), ..of_rule(name, &INFO_NCE, options, inputs, (forward, backward)) }
 }
 
 fn info_nce_case(name: String, (n, m, d): (usize, usize, usize), t: f64, options: InfoNceOptions) -> Case {
     let inputs = vec![Input::unit_rows("x", n, d), Input::unit_rows("y", m, d), Input::of(&[], &[t])];
-    of_rule(name, &INFO_NCE, options, inputs, info_nce_tolerance(n, m, d, t.exp())).f32_only()
+    of_info_nce(name, options, inputs, info_nce_tolerance(n, m, d, t.exp())).f32_only()
 }
 
 pub(super) fn info_nce() -> Vec<Case> {
@@ -179,13 +188,13 @@ pub(super) fn info_nce() -> Vec<Case> {
     let same = || Input::of(&[65, 3], &[1., 0., 0.].repeat(65));
     let inputs = vec![same(), same(), Input::of(&[], &[0.])];
     cases.push(
-        of_rule("all rows the same", &INFO_NCE, symmetric, inputs, info_nce_tolerance(65, 65, 3, 1.))
-            .f32_only(),
+        of_info_nce("all rows the same", symmetric, inputs, info_nce_tolerance(65, 65, 3, 1.)).f32_only(),
     );
     let inputs = vec![Input::unit_rows("x", 33, 16), Input::unit_rows("y", 33, 16), Input::of(&[], &[2.])];
-    let (forward, backward) = info_nce_tolerance(33, 33, 16, 2f64.exp());
+    let [forward, backward, last] = info_nce_tolerance(33, 33, 16, 2f64.exp());
+    let stored = [forward, backward.storing(1e-4), last.storing(1e-4)];
     // In f16 the loss and its gradients are rounded once, from f32.
-    cases.push(of_rule("f16 features", &INFO_NCE, symmetric, inputs, (forward, backward.storing(1e-4))));
+    cases.push(of_info_nce("f16 features", symmetric, inputs, stored));
     cases
 }
 

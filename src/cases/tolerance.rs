@@ -1,5 +1,6 @@
 //! How far a device may be from the f64 reference, and why.
 
+use crate::device::Device;
 use crate::dtype::DType;
 
 /// `|got − want| ≤ abs + rel · |want|`. Built by constructors that carry the reason; `u = 2⁻²⁴` is the rounding of f32.
@@ -96,29 +97,30 @@ impl Tolerance {
     /// With intermediate results of this size stored: in f16 their rounding counts too.
     ///
     /// ```
-    /// use crossmodal::{DType, cases::Tolerance};
+    /// use crossmodal::{DType, Device, cases::Tolerance};
     /// let tolerance = Tolerance::ulps(2.);
-    /// assert!(tolerance.storing(1.).stored_as(DType::F16).abs > tolerance.stored_as(DType::F16).abs);
+    /// assert!(tolerance.storing(1.).stored_as(DType::F16, &Device::Cpu).abs > tolerance.stored_as(DType::F16, &Device::Cpu).abs);
     /// ```
     pub const fn storing(self, magnitude: f64) -> Self {
         Tolerance { magnitude, ..self }
     }
 
-    /// The tolerance where tensors are stored as `dtype`: f16 adds its rounding of the result and of what was
-    /// stored on the way; [`Tolerance::exact`] stays exact.
+    /// The tolerance where a device stores tensors as `dtype`: f16 adds its rounding of the result and of what was stored
+    /// on the way, half a unit in the last place on the CPU, a whole one on a GPU, since WGSL leaves open which neighbour is
+    /// taken; [`Tolerance::exact`] stays exact.
     ///
     /// ```
-    /// use crossmodal::{DType, cases::Tolerance};
+    /// use crossmodal::{DType, Device, cases::Tolerance};
     /// let tolerance = Tolerance::ulps(2.);
-    /// assert_eq!(tolerance.stored_as(DType::F32), tolerance);
-    /// assert!(tolerance.stored_as(DType::F16).rel > 1. / 2048.);
+    /// assert_eq!(tolerance.stored_as(DType::F32, &Device::Cpu), tolerance);
+    /// assert!(tolerance.stored_as(DType::F16, &Device::Cpu).rel > 1. / 2048.);
     /// ```
-    pub fn stored_as(self, dtype: DType) -> Self {
+    pub fn stored_as(self, dtype: DType, device: &Device) -> Self {
         if dtype != DType::F16 || self == Self::exact() {
             return self;
         }
-        // A whole unit in the last place: WGSL leaves open which neighbour a device rounds to.
-        Tolerance { abs: self.abs + TINY16 + 4. * U16 * self.magnitude, rel: self.rel + 2.02 * U16, ..self }
+        let unit = if *device == Device::Cpu { U16 } else { 2. * U16 };
+        Tolerance { abs: self.abs + TINY16 + 4. * unit * self.magnitude, rel: self.rel + 1.01 * unit, ..self }
     }
 
     /// The error over what is allowed: at most 1 passes. NaN equals only NaN, an infinity only itself.
@@ -152,6 +154,9 @@ mod tests {
     #[test]
     fn exact_means_equal() {
         assert_eq!(Tolerance::exact().ratio(1., 1.), 0.);
-        assert_eq!(Tolerance::exact().stored_as(DType::F16).ratio(1.0000001, 1.), f64::INFINITY);
+        assert_eq!(
+            Tolerance::exact().stored_as(DType::F16, &Device::Cpu).ratio(1.0000001, 1.),
+            f64::INFINITY
+        );
     }
 }

@@ -32,7 +32,7 @@ pub struct AdapterReport {
     pub timestamps: bool,
     /// Bytes one buffer may have.
     pub max_buffer: u64,
-    /// Bytes one binding may span: the largest tensor.
+    /// Bytes one binding may span: a larger tensor lies in pieces.
     pub max_binding: u64,
     /// Bytes of memory a workgroup shares.
     pub workgroup_memory: u32,

@@ -240,9 +240,7 @@ impl Gpu {
 
     /// Runs `work` with errors of the driver caught and turned into ours.
     fn checked<T>(&self, what: &str, asked: u64, work: impl FnOnce() -> T) -> Result<T> {
-        if let Some(message) = self.0.lost.lock().expect("lost lock").clone() {
-            return Err(self.driver_error(what, format!("the device is lost: {message}")));
-        }
+        self.check_not_lost(what)?;
         let scopes =
             [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal]
                 .map(|filter| self.0.device.push_error_scope(filter));
@@ -258,11 +256,7 @@ impl Gpu {
         }
         match caught {
             // A loss reaches no scope.
-            None if self.0.lost.lock().expect("lost lock").is_some() => {
-                let message = self.0.lost.lock().expect("lost lock").clone().unwrap_or_default();
-                Err(self.driver_error(what, format!("the device is lost: {message}")))
-            }
-            None => Ok(out),
+            None => self.check_not_lost(what).map(|()| out),
             Some(wgpu::Error::OutOfMemory { .. }) => {
                 let MemoryUse { live, idle, .. } = self.memory();
                 Err(Error::OutOfMemory { device: self.name().into(), asked, live, idle })
@@ -282,6 +276,13 @@ impl Gpu {
                 allocate()
             }
             other => other,
+        }
+    }
+
+    fn check_not_lost(&self, what: &str) -> Result<()> {
+        match &*self.0.lost.lock().expect("lost lock") {
+            Some(message) => Err(self.driver_error(what, format!("the device is lost: {message}"))),
+            None => Ok(()),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Device to host: asynchronous, with a blocking twin on native. Nothing else in the crate waits.
+//! Device to host: asynchronous, with a blocking twin on native. Besides, natively, only an
+//! allocation that found no memory and the end of a profile wait.
 
 use super::{Buffer, Gpu};
 use crate::error::Result;

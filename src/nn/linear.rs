@@ -30,7 +30,7 @@ pub struct Linear {
     pub weight: ParameterId,
     /// `b`.
     pub bias: ParameterId,
-    /// What follows, computed together with the product.
+    /// What follows the product.
     pub activation: Option<Unary>,
 }
 
