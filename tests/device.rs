@@ -267,7 +267,7 @@ fn a_resumed_run_ends_with_the_same_bits() {
         }
         first.epoch().unwrap();
         first.epoch().unwrap();
-        first.save_checkpoint(&path).unwrap();
+        first.save_checkpoint(&path, &Default::default()).unwrap();
         let mut second = Trainer::resume(&device, &data(), &recipe(), &path).unwrap();
         assert_eq!(second.epochs_done(), 2);
         for report in &reports[2..] {

@@ -1,19 +1,17 @@
 //! `crossmodal align`: the main job.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crossmodal::Device;
-use crossmodal::align::{Data, EpochReport, Recipe, Trainer, retrieval};
-use crossmodal::io::{Source, write_atomically, write_npy};
-use indicatif::{ProgressBar, ProgressStyle};
+use crossmodal::align::{Checkpoint, Data, Recipe, Trainer};
+use crossmodal::io::Source;
 
 use crate::device::DeviceArgs;
-use crate::failure::{Failure, Outcome};
-use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, Plan, RIGHT, has_results};
+use crate::failure::Outcome;
+use crate::folder::{Plan, has_results};
 use crate::inputs::{self, Inputs};
-use crate::journal::Journal;
-use crate::{metrics, output};
+use crate::job::{Job, progress};
+use crate::{metrics, output, words};
 
 /// What stands below the flags in the help.
 const MORE: &str = "\
@@ -52,157 +50,93 @@ pub(crate) struct Args {
     stop_after: Option<u32>,
 }
 
-/// How to train.
+/// How to train. What is not given is as the run to be resumed has it, or by default.
 #[derive(clap::Args)]
 struct RecipeArgs {
-    /// Width of the shared space
-    #[arg(long, value_name = "N", default_value_t = Recipe::default().dim)]
-    dim: usize,
-    /// Passes over the training rows
-    #[arg(long, value_name = "N", default_value_t = Recipe::default().epochs)]
-    epochs: u32,
-    /// Pairs of a training step
-    #[arg(long, value_name = "N", default_value_t = Recipe::default().batch_size)]
-    batch_size: usize,
-    /// Learning rate at first; falls to 0
-    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = Recipe::default().learning_rate)]
-    lr: f64,
-    /// AdamW's decay, on weights only
-    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = Recipe::default().weight_decay)]
-    weight_decay: f64,
-    /// Temperature at first; learned
-    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = Recipe::default().temperature)]
-    temperature: f64,
-    /// The same seed gives the same result
-    #[arg(long, value_name = "N", default_value_t = Recipe::default().seed)]
-    seed: u64,
+    #[arg(long, value_name = "N", help = or("Width of the shared space", Recipe::default().dim))]
+    dim: Option<usize>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help = or("Passes over the training rows", Recipe::default().epochs))]
+    epochs: Option<u32>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help = or("Pairs of a training step", "256 or all"))]
+    batch_size: Option<usize>,
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(help = or("Learning rate at first; falls to 0", Recipe::default().learning_rate))]
+    lr: Option<f64>,
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(help = or("AdamW's decay, on weights only", Recipe::default().weight_decay))]
+    weight_decay: Option<f64>,
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(help = or("Temperature at first; learned", Recipe::default().temperature))]
+    temperature: Option<f64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help = or("The same seed gives the same result", Recipe::default().seed))]
+    seed: Option<u64>,
+}
+
+/// The help of a flag that has a default.
+fn or(help: &str, default: impl std::fmt::Display) -> String {
+    format!("{help} [default: {default}]")
 }
 
 impl RecipeArgs {
-    fn recipe(&self) -> Recipe {
+    /// What is given, over a recipe. Its batch size, if the user is not bound to it, is no more than there are rows.
+    fn over(&self, base: Recipe) -> Recipe {
         Recipe {
-            dim: self.dim,
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            learning_rate: self.lr,
-            weight_decay: self.weight_decay,
-            temperature: self.temperature,
-            seed: self.seed,
+            dim: self.dim.unwrap_or(base.dim),
+            epochs: self.epochs.unwrap_or(base.epochs),
+            batch_size: self.batch_size.unwrap_or(base.batch_size),
+            learning_rate: self.lr.unwrap_or(base.learning_rate),
+            weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
+            temperature: self.temperature.unwrap_or(base.temperature),
+            seed: self.seed.unwrap_or(base.seed),
         }
     }
+}
+
+/// A new run's recipe where nothing is given.
+fn default_for(data: &Data) -> Recipe {
+    let recipe = Recipe::default();
+    Recipe { batch_size: recipe.batch_size.min(data.split.train.len()), ..recipe }
 }
 
 /// Runs the verb. Everything is read and checked, and the first epoch has succeeded, before anything is written or
 /// removed.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let inputs = Inputs::new(args.left.clone(), args.right.clone(), args.split.clone())?;
     let plan = Plan::new(args.out.as_deref(), args.resume, args.force)?;
+    let lock = plan.lock()?;
+    let checkpoint = plan.checkpoint();
+    let about = checkpoint.as_deref().map(Checkpoint::read).transpose()?;
+    let notes = about.as_ref().map(|about| &about.notes);
+    let inputs = Inputs::new([&args.left, &args.right, &args.split].map(Option::clone), notes)?;
     plan.spare(&inputs)?;
-    let recipe = args.recipe.recipe();
-    let data = inputs.read(recipe.seed)?;
+    let seed = args.recipe.over(about.as_ref().map_or_else(Recipe::default, |about| about.recipe)).seed;
+    let data = inputs.read(seed)?;
+    let recipe = args.recipe.over(about.map_or_else(|| default_for(&data), |about| about.recipe));
     let device = args.device.open()?;
-    let mut trainer = match plan.checkpoint() {
-        Some(checkpoint) => Trainer::resume(&device, &data, &recipe, &checkpoint)?,
-        None => Trainer::new(&device, &data, &recipe)?,
+    let trainer = match &checkpoint {
+        Some(checkpoint) => Trainer::resume(&device, &data, &recipe, checkpoint),
+        None => Trainer::new(&device, &data, &recipe),
     };
+    let mut trainer = trainer.map_err(|error| words::flags(error, &inputs))?;
     plan.probe()?;
     let bar = progress(&recipe, trainer.epochs_done());
-    let first = if trainer.epochs_done() == 0 { Some(trainer.epoch()?) } else { None };
-    let folder = plan.open()?;
-    if trainer.is_done() && first.is_none() && has_results(&folder) {
+    let first = if trainer.epochs_done() == 0 { Some(trainer.epoch()) } else { None };
+    let first = first.transpose().inspect_err(|_| bar.finish_and_clear())?;
+    let output = plan.open(lock)?;
+    if trainer.is_done() && first.is_none() && has_results(&output.work) {
         // The checkpoint of the last epoch may be all that there was time for.
-        if let Some(summary) = metrics::read(&folder).and_then(|metrics| metrics::summary(&metrics, &folder))
-        {
-            output::note(&format!("{}: this run is finished", folder.display()));
+        let summary = |metrics| metrics::summary(&metrics, &output.folder);
+        if let Some(summary) = metrics::read(&output.work).and_then(summary) {
+            bar.finish_and_clear();
+            output.publish()?;
+            output::note(&format!("{}: this run is finished", output.folder.display()));
             output::print(&summary)?;
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let job = Job { inputs, data, recipe, device, folder, bar };
+    let job = Job { inputs, data, recipe, device, output, bar };
     job.train(trainer, first, args.stop_after.unwrap_or(u32::MAX))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A run with all that it needs.
-struct Job {
-    inputs: Inputs,
-    data: Data,
-    recipe: Recipe,
-    device: Device,
-    folder: PathBuf,
-    bar: ProgressBar,
-}
-
-impl Job {
-    /// Trains what is left to train, and finishes. A new run has its first epoch behind it.
-    fn train(
-        &self,
-        mut trainer: Trainer,
-        first: Option<EpochReport>,
-        stop_after: u32,
-    ) -> Result<(), Failure> {
-        let path = self.file(JOURNAL);
-        let mut journal = match first {
-            Some(_) => Journal::new(path),
-            None => Journal::open(path, trainer.epochs_done())?,
-        };
-        if let Some(report) = first {
-            self.record(&trainer, &mut journal, &report)?;
-        }
-        while !trainer.is_done() && trainer.epochs_done() < stop_after {
-            let report = trainer.epoch()?;
-            self.record(&trainer, &mut journal, &report)?;
-        }
-        self.bar.finish_and_clear();
-        if trainer.is_done() {
-            return self.finish(&trainer, &journal);
-        }
-        let (folder, done) = (self.folder.display(), trainer.epochs_done());
-        output::note(&format!("{folder}: stopped after {done} epochs; --resume continues"));
-        Ok(())
-    }
-
-    /// Writes down an epoch.
-    fn record(&self, trainer: &Trainer, journal: &mut Journal, report: &EpochReport) -> Result<(), Failure> {
-        // In this order a kill between the two is seen by the next journal.
-        journal.append(report)?;
-        trainer.save_checkpoint(&self.file(CHECKPOINT))?;
-        self.bar.set_message(message(report));
-        self.bar.inc(1);
-        Ok(())
-    }
-
-    /// Writes the results, the metrics last, and shows them.
-    fn finish(&self, trainer: &Trainer, journal: &Journal) -> Result<(), Failure> {
-        let heads = trainer.best()?;
-        let (inputs, data, test) = (&self.inputs, &self.data, &self.data.split.test);
-        heads.save(&self.file(HEADS), &inputs.left.to_string(), &inputs.right.to_string())?;
-        let left = heads.left.project(&self.device, &data.left.select(test)?)?;
-        let right = heads.right.project(&self.device, &data.right.select(test)?)?;
-        write_npy(&self.file(LEFT), left.rows, left.cols, &left.values)?;
-        write_npy(&self.file(RIGHT), right.rows, right.cols, &right.values)?;
-        let (recipe, device, best_epoch) = (&self.recipe, &self.device, heads.epoch);
-        let run = metrics::Run { inputs, data, recipe, device, journal, best_epoch };
-        let metrics = run.metrics(&retrieval(&left, &right)?);
-        write_atomically(&self.file(METRICS), format!("{metrics:#}\n").as_bytes())?;
-        let summary = metrics::summary(&metrics, &self.folder);
-        output::print(&summary.ok_or_else(|| Failure::new("the scores are not finite numbers"))?)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        Path::new(&self.folder).join(name)
-    }
-}
-
-/// A bar over the epochs, hidden where standard error is no terminal.
-fn progress(recipe: &Recipe, done: u32) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:12} {pos}/{len} epochs, {per_sec}, {eta} left, {msg}");
-    let bar = ProgressBar::new(u64::from(recipe.epochs)).with_position(u64::from(done));
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn message(report: &EpochReport) -> String {
-    let recall =
-        (report.validation.left_to_right.recall_at_10 + report.validation.right_to_left.recall_at_10) / 2.;
-    format!("loss {:.3}, R@10 {recall:.1} %", report.loss)
 }

@@ -34,7 +34,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
         map.insert("rows".into(), json!(left.rows));
         output::print_json(&Value::Object(map))?;
     } else {
-        output::print(&format!("{} pairs\n\n{}", left.rows, scores::table(&scores, left.rows)))?;
+        let pairs = if left.rows == 1 { "pair" } else { "pairs" };
+        output::print(&format!("{} {pairs}\n\n{}", left.rows, scores::table(&scores, left.rows)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

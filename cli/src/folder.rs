@@ -3,10 +3,11 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crossmodal::io::read_safetensors;
+use crossmodal::io::{read_safetensors, write_atomically};
 
 use crate::failure::Failure;
 use crate::inputs::Inputs;
+use crate::lock::{LOCK, Lock};
 use crate::{journal, metrics};
 
 pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -19,7 +20,10 @@ pub(crate) const RIGHT: &str = "right.npy";
 /// Where runs go that are not told where.
 const RUNS: &str = "runs";
 
-/// Every file that a run writes. Nothing else in a folder is ever touched.
+/// Where, in the folder of a run, the one that replaces it is until it is finished.
+const UNFINISHED: &str = "unfinished";
+
+/// Every file that a run writes, apart from its lock. Nothing else in a folder is ever touched.
 const OURS: [&str; 6] = [CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, RIGHT];
 
 /// What is to become of which folder. Making the plan changes nothing on the disk.
@@ -28,10 +32,19 @@ pub(crate) enum Plan {
     Next,
     /// A folder that is not there yet or has nothing in it.
     Fresh(PathBuf),
-    /// A folder whose run makes way as soon as the new one has results.
+    /// A folder whose run makes way as soon as the new one is finished.
     Replace(PathBuf),
     /// A folder whose run goes on.
     Resume(PathBuf),
+}
+
+/// The folder of a run, which no other run can write to meanwhile.
+pub(crate) struct Output {
+    /// The folder as it was named.
+    pub(crate) folder: PathBuf,
+    /// Where files go until the run is finished: the folder itself, unless there is a run to replace.
+    pub(crate) work: PathBuf,
+    _lock: Lock,
 }
 
 impl Plan {
@@ -47,14 +60,14 @@ impl Plan {
         let name = out.display();
         let path = out.to_path_buf();
         if resume {
-            let found = out.join(CHECKPOINT).is_file();
+            let found = work(out).join(CHECKPOINT).is_file();
             let missing = || Failure::new(format!("{name}: there is no run to resume: no {CHECKPOINT}"));
             return if found { Ok(Plan::Resume(path)) } else { Err(missing()) };
         }
         match is_free(out)? {
             true => Ok(Plan::Fresh(path)),
             false if !force => Err(taken(out)),
-            false if has_run(out) => Ok(Plan::Replace(path)),
+            false if has_run(out) || has_run(&out.join(UNFINISHED)) => Ok(Plan::Replace(path)),
             false => Err(Failure::new(format!(
                 "{name}: the output folder is not empty and has no run that --force could replace"
             ))),
@@ -64,30 +77,41 @@ impl Plan {
     /// Refuses inputs that the run would write over, and what it could not write over.
     pub(crate) fn spare(&self, inputs: &Inputs) -> Result<(), Failure> {
         let (Plan::Replace(folder) | Plan::Resume(folder)) = self else { return Ok(()) };
-        for path in OURS.map(|name| folder.join(name)) {
-            if std::fs::metadata(&path).is_ok_and(|about| !about.is_file()) {
-                let path = path.display();
-                return Err(Failure::new(format!("{path}: expected a file, got a folder or a device")));
-            }
+        let unfinished = folder.join(UNFINISHED);
+        if std::fs::metadata(&unfinished).is_ok_and(|about| !about.is_dir()) {
+            return Err(Failure::new(format!("{}: expected a folder, got a file", unfinished.display())));
+        }
+        let ours = || [folder, &unfinished].into_iter().flat_map(|f| OURS.map(|name| f.join(name)));
+        if let Some(path) = ours().find(|path| std::fs::metadata(path).is_ok_and(|about| !about.is_file())) {
+            let path = path.display();
+            return Err(Failure::new(format!("{path}: expected a file, got a folder or a device")));
         }
         let real = |path: &Path| std::fs::canonicalize(path).ok();
-        for source in inputs.sources() {
-            if OURS
-                .iter()
-                .any(|name| real(&folder.join(name)).is_some_and(|ours| Some(ours) == real(&source.path)))
-            {
+        let is_ours = |input: &Path| {
+            real(input).is_some_and(|input| ours().any(|path| real(&path).as_ref() == Some(&input)))
+        };
+        match inputs.sources().find(|source| is_ours(&source.path)) {
+            None => Ok(()),
+            Some(source) => {
                 let folder = folder.display();
-                return Err(Failure::new(format!(
+                Err(Failure::new(format!(
                     "{source}: an input cannot be a file of the output folder {folder}"
-                )));
+                )))
             }
         }
-        Ok(())
+    }
+
+    /// Locks a folder that has a run, before anything of it is read.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, Failure> {
+        match self {
+            Plan::Replace(folder) | Plan::Resume(folder) => Lock::take(folder).map(Some),
+            Plan::Next | Plan::Fresh(_) => Ok(None),
+        }
     }
 
     /// The checkpoint to go on from.
     pub(crate) fn checkpoint(&self) -> Option<PathBuf> {
-        if let Plan::Resume(folder) = self { Some(folder.join(CHECKPOINT)) } else { None }
+        if let Plan::Resume(folder) = self { Some(work(folder).join(CHECKPOINT)) } else { None }
     }
 
     /// Refuses a folder that cannot be made, before there is work to lose. It is made and removed again.
@@ -98,26 +122,67 @@ impl Plan {
             Plan::Replace(_) | Plan::Resume(_) => return Ok(()),
         };
         let missing: Vec<_> = folder.ancestors().take_while(|path| is_missing(path)).collect();
-        let made = std::fs::create_dir_all(folder);
+        let made = make(folder);
         for path in missing {
             // It stays where another program has put something into it.
             let _ = std::fs::remove_dir(path);
         }
-        made.map_err(|error| refused(folder, &error))
+        made
     }
 
-    /// Carries the plan out, now that there is something to write; the folder.
-    pub(crate) fn open(self) -> Result<PathBuf, Failure> {
-        match self {
-            Plan::Next => next(Path::new(RUNS)),
-            // It was free when the plan was made; another run may have been faster.
-            Plan::Fresh(folder) if !is_free(&folder)? => Err(taken(&folder)),
-            Plan::Fresh(folder) => {
-                std::fs::create_dir_all(&folder).map_err(|e| refused(&folder, &e)).map(|()| folder)
-            }
-            Plan::Replace(folder) => clear(&folder).map(|()| folder),
-            Plan::Resume(folder) => Ok(folder),
+    /// Carries the plan out, now that there is something to write. `lock` is that of [`Plan::lock`].
+    pub(crate) fn open(self, lock: Option<Lock>) -> Result<Output, Failure> {
+        let folder = match &self {
+            Plan::Next => next(Path::new(RUNS))?,
+            Plan::Fresh(folder) | Plan::Replace(folder) | Plan::Resume(folder) => folder.clone(),
+        };
+        let fresh = matches!(self, Plan::Fresh(_));
+        if fresh {
+            make(&folder)?;
         }
+        let lock = lock.map_or_else(|| Lock::take(&folder), Ok)?;
+        // It was free when the plan was made; another run may have been faster.
+        if fresh && !is_free(&folder)? {
+            return Err(taken(&folder));
+        }
+        let work = match self {
+            Plan::Next | Plan::Fresh(_) => folder.clone(),
+            Plan::Resume(_) => work(&folder),
+            Plan::Replace(_) => {
+                let work = folder.join(UNFINISHED);
+                clear(&work)?;
+                make(&work)?;
+                work
+            }
+        };
+        Ok(Output { folder, work, _lock: lock })
+    }
+}
+
+impl Output {
+    /// The path of a file of the run in the making.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.work.join(name)
+    }
+
+    /// Puts a finished run in the place of the one that it replaces. Killed at any point, it is done again by `--resume`:
+    /// the checkpoint, from which all of it can be made, moves last.
+    pub(crate) fn publish(&self) -> Result<(), Failure> {
+        if self.work == self.folder {
+            return Ok(());
+        }
+        // What says that the old run is finished goes first.
+        remove(&self.folder.join(METRICS))?;
+        let journal = std::fs::read(self.file(JOURNAL)).map_err(|e| stuck(&self.file(JOURNAL), &e))?;
+        write_atomically(&self.folder.join(JOURNAL), &journal)?;
+        for name in [HEADS, LEFT, RIGHT, METRICS, CHECKPOINT] {
+            let (from, to) = (self.file(name), self.folder.join(name));
+            std::fs::rename(&from, &to).map_err(|error| stuck(&from, &error))?;
+        }
+        clear(&self.work)?;
+        // It stays where somebody has put something into it.
+        let _ = std::fs::remove_dir(&self.work);
+        Ok(())
     }
 }
 
@@ -126,15 +191,20 @@ pub(crate) fn has_results(folder: &Path) -> bool {
     [HEADS, LEFT, RIGHT].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Whether a folder is not there or empty. The empty journal of a run without an epoch, as earlier versions left it, does
-/// not count.
+/// Where the run in a folder goes on: the one that is to replace it, if there is one.
+fn work(folder: &Path) -> PathBuf {
+    let unfinished = folder.join(UNFINISHED);
+    if unfinished.join(CHECKPOINT).is_file() { unfinished } else { folder.to_path_buf() }
+}
+
+/// Whether a folder is not there or empty, but for a lock and for a journal that holds no epoch.
 fn is_free(folder: &Path) -> Result<bool, Failure> {
-    let no_epoch = |entry: &std::fs::DirEntry| {
-        entry.file_name() == JOURNAL
-            && entry.metadata().is_ok_and(|about| about.is_file() && about.len() == 0)
+    let counts = |entry: &std::fs::DirEntry| {
+        let empty = || entry.metadata().is_ok_and(|about| about.is_file() && about.len() == 0);
+        !([LOCK, JOURNAL].iter().any(|name| entry.file_name() == *name) && empty())
     };
     match std::fs::read_dir(folder) {
-        Ok(mut entries) => Ok(entries.all(|entry| entry.is_ok_and(|entry| no_epoch(&entry)))),
+        Ok(mut entries) => Ok(!entries.any(|entry| entry.is_ok_and(|entry| counts(&entry)))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
             Err(Failure::new(format!("{}: expected a folder to write to, got a file", folder.display())))
@@ -155,11 +225,27 @@ fn is_missing(path: &Path) -> bool {
     !path.as_os_str().is_empty() && path.symlink_metadata().is_err()
 }
 
+/// Makes a folder and those that it lies in.
+fn make(folder: &Path) -> Result<(), Failure> {
+    // The probes of other runs may remove one of them between two steps of this.
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match std::fs::create_dir_all(folder) {
+            Err(error)
+                if attempts < 100
+                    && !folder.is_file()
+                    && matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {}
+            made => return made.map_err(|error| refused(folder, &error)),
+        }
+    }
+}
+
 /// Makes the first folder align-N that is not there yet, even if others do the same at the same time.
 fn next(parent: &Path) -> Result<PathBuf, Failure> {
     let mut number = 1;
     loop {
-        std::fs::create_dir_all(parent).map_err(|error| refused(parent, &error))?;
+        make(parent)?;
         let folder = parent.join(format!("align-{number}"));
         match std::fs::create_dir(&folder) {
             Ok(()) => return Ok(folder),
@@ -171,18 +257,18 @@ fn next(parent: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Removes our files and nothing else. The journal, which shows that a run was here, stays to be replaced in one step.
+/// Removes a run's files and nothing else.
 fn clear(folder: &Path) -> Result<(), Failure> {
-    // As long as the checkpoint is there the others can be made again.
-    for path in [METRICS, HEADS, LEFT, RIGHT, CHECKPOINT].map(|name| folder.join(name)) {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(Failure::new(format!("{}: cannot remove: {error}", path.display())));
-            }
-            _ => {}
+    OURS.iter().try_for_each(|name| remove(&folder.join(name)))
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::new(format!("{}: cannot remove: {error}", path.display())))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn taken(folder: &Path) -> Failure {
@@ -190,6 +276,10 @@ fn taken(folder: &Path) -> Failure {
     Failure::new(format!(
         "{name}: the output folder is not empty; --resume continues the run in it, --force replaces it"
     ))
+}
+
+fn stuck(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("{}: the finished run cannot take its place: {error}", path.display()))
 }
 
 fn refused(folder: &Path, error: &std::io::Error) -> Failure {

@@ -1,5 +1,6 @@
 //! What `align` reads.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use crossmodal::align::{Data, Split};
 use crossmodal::io::{Source, read_features, read_integers};
 
 use crate::failure::Failure;
+use crate::words;
 
 /// Reads `FILE` or `FILE#TENSOR` on the command line. A path that is not Unicode is a file without a tensor's name.
 pub(crate) fn source() -> impl TypedValueParser<Value = Source> {
@@ -26,12 +28,15 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// What is named, or the emoji data where neither side is.
+    /// What is named (left, right, split), else what the `notes` of the run to be resumed say, else the emoji data where
+    /// neither side is named.
     pub(crate) fn new(
-        left: Option<Source>,
-        right: Option<Source>,
-        split: Option<Source>,
+        [left, right, split]: [Option<Source>; 3],
+        notes: Option<&BTreeMap<String, String>>,
     ) -> Result<Inputs, Failure> {
+        let noted = |key: &str| notes?.get(key).map(|text| Source::parse(text));
+        let (left, right) = (left.or_else(|| noted("left")), right.or_else(|| noted("right")));
+        let split = split.or_else(|| noted("split"));
         match (left, right) {
             (Some(left), Some(right)) => Ok(Inputs { left, right, split }),
             (None, None) => {
@@ -54,6 +59,13 @@ impl Inputs {
         [&self.left, &self.right].into_iter().chain(&self.split)
     }
 
+    /// What [`new`](Self::new) finds them by again.
+    pub(crate) fn notes(&self) -> BTreeMap<String, String> {
+        let split = self.split.iter().map(|split| ("split", split));
+        let sides = [("left", &self.left), ("right", &self.right)].into_iter().chain(split);
+        sides.map(|(key, source)| (key.to_string(), source.to_string())).collect()
+    }
+
     /// How the rows are split, in words.
     pub(crate) fn split_name(&self) -> String {
         self.split.as_ref().map_or("80/10/10 by the seed".to_string(), Source::to_string)
@@ -64,14 +76,15 @@ impl Inputs {
         let (left, right) = (read_features(&self.left)?, read_features(&self.right)?);
         check_same("rows", (&self.left, left.rows), (&self.right, right.rows))?;
         let split = match &self.split {
-            None => Split::random(left.rows, seed)?,
+            None => Split::random(left.rows, seed),
             Some(source) => {
                 let labels = read_integers(source)?;
                 check_same("rows", (&self.left, left.rows), (source, labels.len()))?;
-                Split::from_labels(&labels).map_err(|error| Failure::new(format!("{source}: {error}")))?
+                Split::from_labels(&labels)
             }
         };
-        Ok(Data::new(left, right, split)?)
+        let data = split.and_then(|split| Data::new(left, right, split));
+        data.map_err(|error| words::flags(error, self))
     }
 }
 

@@ -66,7 +66,11 @@ impl Journal {
             |key: &str| self.epochs.iter().filter_map(|epoch| epoch[key].as_f64()).collect::<Vec<_>>();
         let mut training = numbers("train_seconds");
         training.sort_by(f64::total_cmp);
-        (numbers("seconds").iter().sum(), training.get(training.len() / 2).copied().unwrap_or(0.))
+        // Folded from 0, since the sum of nothing is -0.
+        (
+            numbers("seconds").iter().fold(0., |sum, v| sum + v),
+            training.get(training.len() / 2).copied().unwrap_or(0.),
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! `crossmodal`, the command line: align, project, eval, devices, verify, bench.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0, 1 where `verify` finds a
-//! fault, or 2 after an error, which is one line; then nothing was written.
+//! fault, or 2 after an error, which is one line. Bad input is found before anything is written.
 
 mod align;
 mod bench;
@@ -11,13 +11,16 @@ mod eval;
 mod failure;
 mod folder;
 mod inputs;
+mod job;
 mod journal;
+mod lock;
 mod metrics;
 mod output;
 mod project;
 mod scores;
 mod table;
 mod verify;
+mod words;
 
 use std::process::ExitCode;
 
@@ -75,10 +78,13 @@ fn misused(error: &clap::Error) -> ExitCode {
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         | ErrorKind::DisplayVersion => error.exit(),
         _ => {
-            // What follows the first paragraph is advice.
+            // Of the advice behind the first paragraph, a tip says what was perhaps meant.
             let text = error.render().to_string();
-            let text = text.split("\n\n").next().unwrap_or(&text);
-            Failure::new(text.strip_prefix("error: ").unwrap_or(text)).report()
+            let mut paragraphs = text.split("\n\n").map(str::trim);
+            let first = paragraphs.next().unwrap_or_default();
+            let tip = paragraphs.find_map(|advice| advice.strip_prefix("tip: ")?.lines().next());
+            let tip = tip.map(|tip| format!("; {tip}")).unwrap_or_default();
+            Failure::new(format!("{}{tip}", first.strip_prefix("error: ").unwrap_or(first))).report()
         }
     }
 }

@@ -6,7 +6,7 @@ use crossmodal::Device;
 use crossmodal::align::{Data, Recipe, Retrieval};
 use serde_json::{Value, json};
 
-use crate::folder::{HEADS, JOURNAL, LEFT, METRICS, RIGHT};
+use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, RIGHT};
 use crate::inputs::Inputs;
 use crate::journal::Journal;
 use crate::{scores, table};
@@ -65,7 +65,7 @@ pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
     Some(format!(
         "left   {}\nright  {}\n\n\
          Retrieval among {rows} test rows, heads of epoch {} of {} (best on validation):\n\n{}\n\
-         device  {}\ntime    {}; {} to train an epoch\nfiles   {}: {HEADS}, {METRICS},\n        {JOURNAL}, {LEFT}, {RIGHT}\n",
+         device  {}\ntime    {}; {} to train an epoch\nfiles   {}: {HEADS}, {METRICS}, {JOURNAL},\n        {LEFT}, {RIGHT}, {CHECKPOINT}\n",
         text("left")?,
         text("right")?,
         number("best_epoch")?,

@@ -1,6 +1,6 @@
 //! `crossmodal project`: a trained head applied to new features.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crossmodal::align::Heads;
@@ -63,11 +63,17 @@ pub(crate) fn run(args: &Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a file that is there, and one that would not be recognised as what it is.
+/// Refuses a file that is there or an input, and one that would not be recognised as what it is.
 fn check_out(args: &Args) -> Result<(), Failure> {
     let out = args.out.display();
     if !args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
         return Err(Failure::new(format!("--out {out}: expected a file name that ends in .npy")));
+    }
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let read =
+        args.left.iter().chain(&args.right).map(|source| source.path.as_path()).chain([args.heads.as_path()]);
+    if real(&args.out).is_some_and(|out| read.map(real).any(|read| read.as_ref() == Some(&out))) {
+        return Err(Failure::new(format!("--out {out}: expected another file than those that are read")));
     }
     // Also a link that leads nowhere is something that is there.
     if !args.force && args.out.symlink_metadata().is_ok() {

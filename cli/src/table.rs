@@ -37,7 +37,7 @@ pub(crate) fn seconds(value: f64) -> String {
     match value {
         v if v < 1. => format!("{} ms", digits(v * 1e3)),
         v if v < 120. => format!("{v:.1} s"),
-        v => format!("{} min {:.0} s", (v / 60.).floor(), v % 60.),
+        v => format!("{} min {} s", v.round() as u64 / 60, v.round() as u64 % 60),
     }
 }
 
@@ -70,7 +70,10 @@ mod tests {
             [0., 0.00012, 0.5, 9.994, 42.42, 12345.6].map(digits),
             ["0", "1.2e-4", "0.500", "9.99", "42.4", "12346"]
         );
-        assert_eq!([0.0451, 2.345, 150.2].map(seconds), ["45.1 ms", "2.3 s", "2 min 30 s"]);
+        assert_eq!(
+            [0.0451, 2.345, 150.2, 179.7].map(seconds),
+            ["45.1 ms", "2.3 s", "2 min 30 s", "3 min 0 s"]
+        );
         assert_eq!(
             [0, 1023, 32768, 1 << 31, 1536, u64::MAX].map(bytes),
             ["0 B", "1023 B", "32 KiB", "2 GiB", "1.5 KiB", "16 EiB"]

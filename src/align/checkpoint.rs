@@ -11,6 +11,68 @@ use crate::io::{Array, read_safetensors};
 use crate::optim::{load_checkpoint, save_checkpoint};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::str::FromStr;
+
+/// What a checkpoint tells about its run.
+///
+/// ```
+/// use crossmodal::{Device, align::{Checkpoint, Data, Recipe, Split, Trainer}, io::Features};
+/// let features = Features { rows: 20, cols: 1, values: (0..20).map(|i| i as f32).collect() };
+/// let data = Data::new(features.clone(), features, Split::random(20, 0)?)?;
+/// let recipe = Recipe { dim: 2, epochs: 2, batch_size: 4, ..Recipe::default() };
+/// let trainer = Trainer::new(&Device::Cpu, &data, &recipe)?;
+/// # let folder = std::env::temp_dir().join(format!("crossmodal-doc-checkpoint-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let path = folder.join("checkpoint.safetensors");
+/// trainer.save_checkpoint(&path, &[("left".to_string(), "image.npy".to_string())].into())?;
+/// let about = Checkpoint::read(&path)?;
+/// assert_eq!((about.recipe, about.epochs_done), (recipe, 0));
+/// assert_eq!(about.notes["left"], "image.npy");
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// How the run trains.
+    pub recipe: Recipe,
+    /// Epochs done.
+    pub epochs_done: u32,
+    /// What [`Trainer::save_checkpoint`] was told.
+    pub notes: BTreeMap<String, String>,
+}
+
+/// What stands before the key of a note.
+const NOTE: &str = "note.";
+
+impl Checkpoint {
+    /// Reads what a checkpoint tells about its run. Errors: the file's; it is not such a file. Example: [`Checkpoint`].
+    pub fn read(path: &Path) -> Result<Checkpoint> {
+        Self::parse(&read_safetensors(path)?.1).ok_or_else(|| corrupt(path))
+    }
+
+    fn parse(metadata: &BTreeMap<String, String>) -> Option<Checkpoint> {
+        fn number<T: FromStr>(metadata: &BTreeMap<String, String>, key: &str) -> Option<T> {
+            metadata.get(key)?.parse().ok()
+        }
+        let recipe = Recipe {
+            dim: number(metadata, "dim")?,
+            epochs: number(metadata, "epochs")?,
+            batch_size: number(metadata, "batch_size")?,
+            learning_rate: number(metadata, "learning_rate")?,
+            weight_decay: number(metadata, "weight_decay")?,
+            temperature: number(metadata, "temperature")?,
+            seed: number(metadata, "seed")?,
+        };
+        let note =
+            |(key, value): (&String, &String)| Some((key.strip_prefix(NOTE)?.to_string(), value.clone()));
+        let notes = metadata.iter().filter_map(note).collect();
+        Some(Checkpoint { recipe, epochs_done: number(metadata, "epochs_done")?, notes })
+    }
+}
+
+fn corrupt(path: &Path) -> Error {
+    Error::file(path, "is not a checkpoint of an alignment")
+}
 
 impl Trainer {
     /// What must agree for a checkpoint to continue.
@@ -32,10 +94,12 @@ impl Trainer {
         .into()
     }
 
-    /// Writes everything that [`Trainer::resume`] needs to continue with the same bits. Waits for the device. Errors: the
-    /// file's. The file is whole or not there. Example: [`Trainer`].
-    pub fn save_checkpoint(&self, path: &Path) -> Result<()> {
+    /// Writes everything that [`Trainer::resume`] needs to continue with the same bits, and `notes` for the caller's own use,
+    /// as where the data lie. Waits for the device. Errors: the file's. The file is whole or not there. Example:
+    /// [`Checkpoint`].
+    pub fn save_checkpoint(&self, path: &Path, notes: &BTreeMap<String, String>) -> Result<()> {
         let (mut extra, mut metadata) = (BTreeMap::new(), self.identity());
+        metadata.extend(notes.iter().map(|(key, value)| (format!("{NOTE}{key}"), value.clone())));
         metadata.insert("epochs_done".into(), self.epochs_done.to_string());
         if let Some((score, heads)) = &self.best {
             metadata.insert("best_epoch".into(), heads.epoch.to_string());
@@ -60,20 +124,23 @@ impl Trainer {
     pub fn resume(device: &Device, data: &Data, recipe: &Recipe, path: &Path) -> Result<Trainer> {
         let mut trainer = Self::new(device, data, recipe)?;
         let (_, found) = read_safetensors(path)?;
-        let differs = |(key, expected): (String, String)| match found.get(&key) {
-            Some(found) if *found == expected => None,
-            found => Some(format!("{key} {expected} (it has {})", found.map_or("none", |value| value))),
+        let about = Checkpoint::parse(&found).ok_or_else(|| corrupt(path))?;
+        let differs = |(key, here): (String, String)| match (found.get(&key), key.as_str()) {
+            (Some(there), _) if *there == here => None,
+            // A hash says nothing to people.
+            (_, "data") => Some("the features or their split are others".to_string()),
+            (there, _) => {
+                Some(format!("{key} is {} there, {here} here", there.map_or("missing", |there| there)))
+            }
         };
         let differences: Vec<_> = trainer.identity().into_iter().filter_map(differs).collect();
         if !differences.is_empty() {
-            return Err(Error::file(path, format!("is of another run: expected {}", differences.join(", "))));
+            return Err(Error::file(path, format!("is of another run: {}", differences.join(", "))));
         }
         let (extra, metadata) = load_checkpoint(path, &mut trainer.parameters, &mut trainer.optimiser)?;
-        let number = |key: &str| metadata.get(key)?.parse().ok();
-        let corrupt = || Error::file(path, "is not a checkpoint of an alignment");
-        trainer.epochs_done = number("epochs_done").ok_or_else(corrupt)?;
-        if let Some(epoch) = number("best_epoch") {
-            trainer.best = Some(trainer.best_from(&extra, epoch).ok_or_else(corrupt)?);
+        trainer.epochs_done = about.epochs_done;
+        if let Some(epoch) = metadata.get("best_epoch").and_then(|epoch| epoch.parse().ok()) {
+            trainer.best = Some(trainer.best_from(&extra, epoch).ok_or_else(|| corrupt(path))?);
         }
         Ok(trainer)
     }

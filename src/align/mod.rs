@@ -27,6 +27,7 @@ mod retrieval;
 mod standardise;
 mod trainer;
 
+pub use checkpoint::Checkpoint;
 pub use data::{Data, Split};
 pub use heads::{Head, Heads};
 pub use recipe::Recipe;

@@ -66,9 +66,10 @@ impl Recipe {
         if recipe.dim > MAX_DIM {
             return refuse("dim", format!("at most {MAX_DIM}"), recipe.dim.to_string());
         }
-        if recipe.dim == 0 || recipe.epochs == 0 {
-            let got = format!("{} dimensions and {} epochs", recipe.dim, recipe.epochs);
-            return refuse("dim and epochs", "at least 1 each".into(), got);
+        for (argument, value) in [("dim", recipe.dim), ("epochs", recipe.epochs as usize)] {
+            if value == 0 {
+                return refuse(argument, "at least 1".into(), "0".into());
+            }
         }
         for (argument, value, fits, expected) in [
             ("learning rate", recipe.learning_rate, recipe.learning_rate > 0., "a finite number above 0"),
@@ -77,7 +78,7 @@ impl Recipe {
             ("temperature", recipe.temperature, (0.01..=1.).contains(&recipe.temperature), "0.01 to 1"),
         ] {
             if !value.is_finite() || !fits {
-                return refuse(argument, expected.to_string(), value.to_string());
+                return refuse(argument, expected.to_string(), format!("{value:?}"));
             }
         }
         let longest = data.split.train.len() / recipe.batch_size;

@@ -80,7 +80,7 @@ pub(super) struct Side {
 /// # let folder = std::env::temp_dir().join(format!("crossmodal-doc-trainer-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder).unwrap();
 /// # let path = folder.join("checkpoint.safetensors");
-/// trainer.save_checkpoint(&path)?;
+/// trainer.save_checkpoint(&path, &Default::default())?;
 /// let mut resumed = Trainer::resume(&Device::Cpu, &data, &recipe, &path)?;
 /// assert_eq!(resumed.epoch()?.loss, trainer.epoch()?.loss); // the same bits
 /// assert_eq!((resumed.is_done(), resumed.epochs_done()), (true, 2));
@@ -109,7 +109,7 @@ pub struct Trainer {
 impl Side {
     fn new(
         device: &Device,
-        name: &str,
+        name: &'static str,
         features: &Features,
         split: &[u32],
         parameters: &mut Parameters,
@@ -121,8 +121,8 @@ impl Side {
         if let Some(at) = standardised.iter().position(|v| !v.is_finite()) {
             let (row, column) = (at / features.cols, at % features.cols);
             let expected = "features that stay finite when standardised on the training rows";
-            let got = format!("{} in row {row}, column {column} of {name}", features.values[at]);
-            return Err(Error::argument("align", "features", expected, got));
+            let got = format!("{:?} in row {row}, column {column}", features.values[at]);
+            return Err(Error::argument("align", name, expected, got));
         }
         let host = Tensor::from_vec(&Device::Cpu, &[features.rows, features.cols], standardised)?;
         // Picking rows from a table that is split takes a command a row: a batch is then rather uploaded.
@@ -268,7 +268,8 @@ impl Trainer {
 
     /// One epoch: its steps, then scores on the validation rows. The loss is summed on the device and read once.
     ///
-    /// Errors: all epochs are done; the loss is not finite; the operations' errors. Example: [`Trainer`].
+    /// Errors: all epochs are done; the loss or a weight is no longer finite, and the trainer of no use; the operations'
+    /// errors. Example: [`Trainer`].
     pub fn epoch(&mut self) -> Result<EpochReport> {
         // On a thread of the pool: the CPU path's many short parallel sections then start without waking it first.
         rayon::scope(|_| self.epoch_in_pool())
@@ -297,10 +298,10 @@ impl Trainer {
         let loss = sum.map_or(Ok(f64::NAN), |sum| sum.item())? / steps;
         let train_seconds = start.elapsed().as_secs_f64();
         if !loss.is_finite() {
-            return Err(Error::argument("align", "loss", "a finite loss; try a lower learning rate", loss));
+            return Err(diverged(epoch));
         }
+        let validation = self.validate(epoch)?;
         self.epochs_done = epoch;
-        let validation = self.validate()?;
         let score = validation.mean_recall_at_10();
         let is_best = self.best.as_ref().is_none_or(|(best, _)| score > *best);
         if is_best {
@@ -312,8 +313,8 @@ impl Trainer {
         Ok(EpochReport { epoch, loss, scale, learning_rate, validation, is_best, train_seconds, seconds })
     }
 
-    /// Scores on the validation rows, with the weights as they are.
-    fn validate(&self) -> Result<Retrieval> {
+    /// Scores on the validation rows, with the weights as they are at the end of an epoch.
+    fn validate(&self, epoch: u32) -> Result<Retrieval> {
         let tape = Tape::no_grad();
         let bound = self.parameters.on(&tape);
         let mut embeddings = vec![];
@@ -324,6 +325,10 @@ impl Trainer {
                 let z =
                     Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?;
                 values.extend(z.value().to_vec::<f32>()?);
+            }
+            // The losses, each before its step, do not tell of the last one.
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(diverged(epoch));
             }
             embeddings.push(Features { rows: self.validation.len(), cols: self.recipe.dim, values });
         }
@@ -346,4 +351,9 @@ impl Trainer {
         let best = self.best.as_ref().map(|(_, heads)| heads.clone());
         best.ok_or_else(|| Error::argument("align", "epochs", "at least one done", 0))
     }
+}
+
+fn diverged(epoch: u32) -> Error {
+    let expected = "a finite loss and finite weights; try a lower learning rate";
+    Error::argument("align", "loss", expected, format!("others in epoch {epoch}"))
 }

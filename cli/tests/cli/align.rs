@@ -127,29 +127,125 @@ fn force_replaces_the_run_and_nothing_else() {
     // Nothing goes before the inputs are known to be good.
     place.refuse(
         &place.align("--out run --force --batch-size 1").replace("--batch-size 8", ""),
-        &["batch size"],
+        &["--batch-size"],
     );
     assert!(place.bytes("run/heads.safetensors") == old);
-    place.succeed(&place.align("--out run --force --seed 9 --stop-after 1"));
-    assert_eq!(names(&place.path("run")), ["checkpoint.safetensors", "log.jsonl", "notes.txt"]);
-    assert_eq!(place.epochs("run"), [1]);
+    place.succeed(&place.align("--out run --force --seed 9"));
+    assert!(place.bytes("run/heads.safetensors") != old);
+    let mut all = FILES.map(String::from).to_vec();
+    all.push("notes.txt".into());
+    all.sort();
+    assert_eq!(names(&place.path("run")), all);
+    place.succeed(&place.align("--out fresh --seed 9"));
+    for name in ["heads.safetensors", "left.npy", "right.npy", "checkpoint.safetensors"] {
+        assert!(place.bytes(&format!("run/{name}")) == place.bytes(&format!("fresh/{name}")), "{name}");
+    }
 }
 
 #[test]
-fn force_keeps_the_run_until_the_new_one_has_an_epoch() {
+fn force_keeps_the_run_until_the_new_one_is_finished() {
     let place = Place::new();
     place.succeed(&place.align("--out run"));
     let before = contents(&place.path("run"));
     place.refuse(&place.align("--out run --force --lr 1e30"), &["finite loss"]);
     assert!(contents(&place.path("run")) == before);
-    // Each of these shows a run.
+    // Epochs later.
+    place.refuse(
+        &place.align("--out run --force --lr 1e4"),
+        &["finite", "learning rate", "unfinished keeps", "run is as it was"],
+    );
+    assert_eq!(names(&place.path("run/unfinished")), ["checkpoint.safetensors", "log.jsonl"]);
+    // Interrupted, then once more, then continued.
+    place.succeed(&place.align("--out run --force --seed 8 --stop-after 2"));
+    place.succeed(&place.align("--out run --force --seed 9 --stop-after 1"));
+    assert_eq!(place.epochs("run/unfinished"), [1]);
+    for (name, bytes) in &before {
+        assert!(place.bytes(&format!("run/{name}")) == *bytes, "{name}");
+    }
+    let table = place.succeed("align --out run --resume --device cpu");
+    assert_eq!(names(&place.path("run")), FILES);
+    assert_eq!(place.epochs("run"), [1, 2, 3, 4]);
+    assert_eq!(place.json("run/metrics.json")["seed"], 9);
+    assert_eq!(place.succeed("align --out run --resume --device cpu"), table);
+}
+
+#[test]
+fn a_finished_run_killed_on_its_way_into_place_gets_there() {
+    let place = Place::new();
+    place.succeed(&place.align("--out run"));
+    place.succeed(&place.align("--out other --seed 9"));
+    let done = contents(&place.path("other"));
+    for moved in [
+        vec![],
+        vec!["heads.safetensors"],
+        vec!["heads.safetensors", "left.npy", "right.npy", "metrics.json"],
+    ] {
+        std::fs::create_dir(place.path("run/unfinished")).unwrap();
+        for name in FILES {
+            let to = if moved.contains(&name) { "run".into() } else { "run/unfinished".to_string() };
+            std::fs::write(place.path(&to).join(name), &done[name]).unwrap();
+        }
+        place.succeed("align --out run --resume --device cpu");
+        assert_eq!(names(&place.path("run")), FILES);
+        for name in ["heads.safetensors", "left.npy", "right.npy", "checkpoint.safetensors", "log.jsonl"] {
+            assert!(place.bytes(&format!("run/{name}")) == done[name], "{name}");
+        }
+        assert_eq!(place.json("run/metrics.json")["seed"], 9);
+    }
+}
+
+#[test]
+fn any_file_that_only_a_run_leaves_shows_that_there_was_one() {
+    let place = Place::new();
+    place.succeed(&place.align("--out run"));
+    let before = contents(&place.path("run"));
     for name in ["checkpoint.safetensors", "log.jsonl", "metrics.json"] {
         let folder = place.path(&format!("from-{name}"));
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join(name), &before[name]).unwrap();
-        place.succeed(&place.align(&format!("--out from-{name} --force --stop-after 1")));
-        assert_eq!(names(&folder), ["checkpoint.safetensors", "log.jsonl"]);
+        place.succeed(&place.align(&format!("--out from-{name} --force")));
+        assert_eq!(names(&folder), FILES);
     }
+}
+
+#[test]
+fn a_run_that_diverges_says_what_is_left_of_it() {
+    let place = Place::new();
+    place.refuse(&place.align("--out run --lr 1e4"), &["finite", "learning rate", "run keeps the"]);
+    assert_eq!(names(&place.path("run")), ["checkpoint.safetensors", "log.jsonl"]);
+    // The only step of an epoch may be the one that goes wrong.
+    let line = place.align("--out one --lr 1e39").replace("--batch-size 8", "--batch-size 40");
+    place.refuse(&line, &["finite", "learning rate"]);
+    assert!(!place.path("one").exists());
+}
+
+#[test]
+fn one_run_at_a_time_writes_to_a_folder() {
+    let place = Place::new();
+    place.succeed(&place.align("--out run --stop-after 1"));
+    let lock = std::fs::File::options().append(true).open(place.path("run/.lock")).unwrap();
+    lock.try_lock().unwrap();
+    for flags in ["--resume", "--force"] {
+        place.refuse(&place.align(&format!("--out run {flags}")), &["run", "another run is writing"]);
+    }
+    drop(lock);
+    place.succeed(&place.align("--out run --resume"));
+}
+
+#[test]
+fn a_resumed_run_needs_no_flags() {
+    let place = Place::new();
+    place.succeed(&place.align("--out whole --seed 7 --lr 0.01"));
+    place.succeed(&place.align("--out parts --seed 7 --lr 0.01 --stop-after 2"));
+    place.succeed("align --out parts --resume --device cpu");
+    assert!(place.bytes("whole/heads.safetensors") == place.bytes("parts/heads.safetensors"));
+    // Nor does one whose rows were split by the seed, or whose batch is no larger than there are rows.
+    let line = "align --left left.npy --right left.npy --seed 7 --epochs 3 --device cpu --out";
+    place.succeed(&format!("{line} all"));
+    place.succeed(&format!("{line} part --stop-after 1"));
+    place.succeed("align --out part --resume --device cpu");
+    assert!(place.bytes("all/heads.safetensors") == place.bytes("part/heads.safetensors"));
+    assert_eq!(place.json("all/metrics.json")["batch_size"], 48);
 }
 
 #[test]

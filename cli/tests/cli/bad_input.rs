@@ -92,22 +92,23 @@ fn recipes_that_cannot_be() {
     let place = Place::new();
     let good = place.align("--out run --lr 0.1 --temperature 0.1");
     for (from, to, words) in [
-        ("--batch-size 8", "--batch-size 1", ["batch size", "at least 2", "1"]),
-        ("--batch-size 8", "--batch-size 41", ["batch size", "40 training rows", "41"]),
-        ("--dim 4", "--dim 0", ["dim", "at least 1", "0"]),
-        ("--epochs 4", "--epochs 0", ["epochs", "at least 1", "0"]),
-        ("--lr 0.1", "--lr nan", ["learning rate", "finite", "NaN"]),
-        ("--temperature 0.1", "--temperature 0", ["temperature", "0.01 to 1", "0"]),
+        ("--batch-size 8", "--batch-size 1", ["--batch-size", "at least 2", "1"]),
+        ("--batch-size 8", "--batch-size 41", ["--batch-size", "40 training rows", "41"]),
+        ("--dim 4", "--dim 0", ["--dim", "at least 1", "0"]),
+        ("--epochs 4", "--epochs 0", ["--epochs", "at least 1", "0"]),
+        ("--lr 0.1", "--lr nan", ["--lr", "finite", "NaN"]),
+        ("--temperature 0.1", "--temperature 0", ["--temperature", "0.01 to 1", "0"]),
     ] {
         place.refuse(&good.replace(from, to), &words);
         assert!(!place.path("run").exists());
     }
     for (flag, words) in [
-        ("--lr -1", ["learning rate", "above 0", "-1"]),
-        ("--lr=-1", ["learning rate", "above 0", "-1"]),
-        ("--lr=-inf", ["learning rate", "finite", "-inf"]),
-        ("--weight-decay -1", ["weight decay", "at least 0", "-1"]),
-        ("--temperature -1", ["temperature", "0.01 to 1", "-1"]),
+        ("--lr -1", ["--lr", "above 0", "-1"]),
+        ("--lr=-1", ["--lr", "above 0", "-1"]),
+        ("--lr=-inf", ["--lr", "finite", "-inf"]),
+        ("--weight-decay -1", ["--weight-decay", "at least 0", "-1"]),
+        ("--temperature 1e-300", ["--temperature", "0.01 to 1", "got 1e-300"]),
+        ("--temperature -1", ["--temperature", "0.01 to 1", "-1"]),
     ] {
         place.refuse(&place.align(&format!("--out run {flag}")), &words);
     }
@@ -132,7 +133,10 @@ fn command_lines_that_make_no_sense() {
     let place = Place::new();
     for (line, words) in [
         ("align --epochs many", ["'many'", "--epochs"]),
-        ("align --epoch 3", ["unexpected", "--epoch"]),
+        ("align --epoch 3", ["unexpected", "similar argument exists: '--epochs'"]),
+        ("align --seed -1", ["'-1'", "--seed"]),
+        ("align --epochs -1", ["'-1'", "--epochs"]),
+        ("align --batch-size -1", ["'-1'", "--batch-size"]),
         ("align --resume --force --out run", ["--resume", "--force"]),
         ("align --lr --dim 4", ["--lr", "value"]),
         ("align --out", ["--out", "value"]),

@@ -100,10 +100,11 @@ impl Place {
 
 const INPUTS: &str = "--left left.npy --right pair.safetensors#right --split pair.safetensors#split";
 
-/// The names in a folder, sorted.
+/// The names in a folder, sorted, but for the lock of a run.
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != ".lock");
     names.sort();
     names
 }

@@ -27,6 +27,10 @@ fn project_applies_a_head() {
     place.succeed(&format!("{project} --left left.npy --out z.npy --force"));
     assert!(place.bytes("z.npy") != before);
 
+    let before = place.bytes("left.npy");
+    place.refuse(&format!("{project} --left left.npy --out ./left.npy --force"), &["--out", "another file"]);
+    assert!(place.bytes("left.npy") == before);
+
     for (flags, words) in [
         ("--left pair.safetensors#right --out y.npy", ["6 columns", "left head of run/heads", "got 5"]),
         ("--left left.npy --out y.txt", ["y.txt", "ends in", ".npy"]),
