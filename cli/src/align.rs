@@ -123,7 +123,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     plan.probe()?;
     let bar = progress(&recipe, trainer.epochs_done());
     let first = if trainer.epochs_done() == 0 { Some(trainer.epoch()) } else { None };
-    let first = first.transpose().inspect_err(|_| bar.finish_and_clear())?;
+    let first = first.transpose().inspect_err(|_| bar.finish_and_clear());
+    let first = first.map_err(|error| words::flags(error, &inputs))?;
     let output = plan.open(lock)?;
     if trainer.is_done() && first.is_none() && has_results(&output.work) {
         // The checkpoint of the last epoch may be all that there was time for.

@@ -34,6 +34,15 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Message(message) => f.write_str(message),
+            Failure::ClosedPipe => f.write_str("nobody reads the output"),
+        }
+    }
+}
+
 impl From<crossmodal::Error> for Failure {
     fn from(error: crossmodal::Error) -> Self {
         Failure::new(error)

@@ -59,16 +59,17 @@ impl Job {
             self.record(trainer, journal, &report)?;
         }
         while !trainer.is_done() && trainer.epochs_done() < stop_after {
-            let report = trainer.epoch().map_err(|error| self.kept(&error, trainer.epochs_done()))?;
+            let report = trainer.epoch().map_err(|error| self.kept(error, trainer.epochs_done()))?;
             self.record(trainer, journal, &report)?;
         }
         Ok(())
     }
 
     /// An error in training, with what is left of the run.
-    fn kept(&self, error: &crossmodal::Error, done: u32) -> Failure {
+    fn kept(&self, error: crossmodal::Error, done: u32) -> Failure {
         let Output { folder, work, .. } = &self.output;
         let (epochs, work) = (words::epochs(done), work.display());
+        let error = words::flags(error, &self.inputs);
         let mut text = format!("{error}; {work} keeps the {done} {epochs} before");
         if self.output.work != *folder {
             text += &format!(", {} is as it was", folder.display());
@@ -81,8 +82,8 @@ impl Job {
         // In this order a kill between the two is seen by the next journal.
         journal.append(report)?;
         trainer.save_checkpoint(&self.output.file(CHECKPOINT), &self.inputs.notes())?;
-        self.bar.set_message(message(report));
         self.bar.set_position(report.epoch.into());
+        self.bar.set_message(message(report));
         Ok(())
     }
 

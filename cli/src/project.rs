@@ -37,7 +37,7 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Outcome {
     check_out(args)?;
-    let heads = Heads::load(&args.heads)?;
+    let heads = Heads::load(&args.heads).map_err(|error| Failure::new(format!("--heads {error}")))?;
     let (side, head, source) = match (&args.left, &args.right) {
         (Some(source), _) => ("left", &heads.left, source),
         (None, Some(source)) => ("right", &heads.right, source),
