@@ -1,29 +1,121 @@
 // Around the product: statistics of one block of similarities S [rows, cols], and the gradient of the loss in place.
 // The block starts at (first_row, first_col) of the whole; logits are L = scale S with scale = exp(log_scale[0]).
+// A line is a row or a column. Its targets are the entries with its code, or what soft weights say.
 struct Params {
     rows: u32,
     cols: u32,
     first_row: u32,
     first_col: u32,
+    m: u32,
     fresh: u32,
-    symmetric: u32,
+    flags: u32,
+    smoothing: f32,
+    hard_negatives: f32,
     count: u32,
+    weight: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> sims: array<f32>;
-@group(0) @binding(2) var<storage, read> log_scale: array<f32>;
-// (maximum similarity, sum of exp(scale (S - maximum))) of each row so far; a fresh one is overwritten. The difference comes
-// before the scale: at the maximum it is exactly 0 even where a driver fuses products with sums.
-@group(0) @binding(3) var<storage, read_write> stats: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read_write> positive: array<f32>;
 
-// Two partial log-sum-exps as one.
+const SYMMETRIC: u32 = 1u;
+const DECOUPLED: u32 = 2u;
+const EXCLUDE_SELF: u32 = 4u;
+const SOFT: u32 = 8u;
+// No line has a target: its loss is its log-sum-exp.
+const NO_TARGETS: u32 = 16u;
+// The columns of the block are each row's own: of no class, in no column.
+const OWN_COLUMNS: u32 = 32u;
+const MEAN: u32 = 64u;
+// Each row has a loss, and so an upstream gradient, of its own.
+const PER_ROW: u32 = 128u;
+
+const NO_CLASS: u32 = 0xfffffffeu;
+const MASKED: u32 = 0xffffffffu;
+
+fn has(flag: u32) -> bool { return (params.flags & flag) != 0u; }
+
+// Whether there is an entry at row i and column j, of these codes.
+fn keeps(i: u32, j: u32, row_code: u32, col_code: u32) -> bool {
+    return row_code != MASKED && col_code != MASKED && !(i == j && has(EXCLUDE_SELF) && !has(OWN_COLUMNS));
+}
+
+// 1 where they are of one class.
+fn same_class(row_code: u32, col_code: u32) -> f32 {
+    return select(0.0, 1.0, row_code == col_code && row_code < NO_CLASS);
+}
+
+// The similarity with the bonus of a negative.
+fn competing(similarity: f32, target_weight: f32, scale: f32) -> f32 {
+    return select(similarity + similarity * (params.hard_negatives / scale), similarity, target_weight > 0.0);
+}
+
+fn competes(target_weight: f32) -> bool { return !(has(DECOUPLED) && target_weight > 0.0); }
+
+// (maximum, sum of exp(scale (z - maximum))) of two parts of a line; the sum of an empty part is 0.
 fn merge(a: vec2<f32>, b: vec2<f32>, scale: f32) -> vec2<f32> {
+    if a.y == 0.0 { return b; }
+    if b.y == 0.0 { return a; }
     let top = max(a.x, b.x);
     return vec2(top, a.y * exp(scale * (a.x - top)) + b.y * exp(scale * (b.x - top)));
 }
 
-// One workgroup per row of the block; also keeps the positive's similarity S_ii.
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> codes: array<u32>;
+@group(0) @binding(3) var<storage, read_write> kept: array<f32>;
+
+// Rows as they are, masked ones as zeros: what is in them must leave no trace, and 0 times NaN would.
+@compute @workgroup_size(256)
+fn keep_rows(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = group_index(group, groups) * 256u + lane;
+    if at >= params.count { return; }
+    var value = x[at];
+    if codes[at / params.cols] == MASKED { value = 0.0; }
+    kept[at] = value;
+}
+
+@group(0) @binding(1) var<storage, read> sims: array<f32>;
+@group(0) @binding(2) var<storage, read> log_scale: array<f32>;
+@group(0) @binding(3) var<storage, read> row_codes: array<u32>;
+@group(0) @binding(4) var<storage, read> col_codes: array<u32>;
+@group(0) @binding(5) var<storage, read> soft: array<f32>;
+// (maximum, sum) of each line so far; a fresh one is overwritten. The difference comes before the scale: at the maximum it is
+// exactly 0 even where a driver fuses products with sums.
+@group(0) @binding(6) var<storage, read_write> stats: array<vec2<f32>>;
+// (sum of target * similarity, sum of targets, sum of similarities, number of entries) of each line so far.
+@group(0) @binding(7) var<storage, read_write> aims: array<vec4<f32>>;
+
+var<workgroup> scratch4: array<vec4<f32>, WIDTH>;
+
+fn workgroup_sum4(value: vec4<f32>, lane: u32) -> vec4<f32> {
+    scratch4[lane] = value;
+    workgroupBarrier();
+    for (var step = WIDTH / 2u; step > 0u; step = step / 2u) {
+        if lane < step {
+            scratch4[lane] = scratch4[lane] + scratch4[lane + step];
+        }
+        workgroupBarrier();
+    }
+    let total = scratch4[0];
+    workgroupBarrier();
+    return total;
+}
+
+// The weight of the target at row i and column j, for the row and for the column alike.
+fn target_weight(i: u32, j: u32, row_code: u32, col_code: u32) -> f32 {
+    if has(OWN_COLUMNS) || has(NO_TARGETS) { return 0.0; }
+    if has(SOFT) { return soft[i * params.m + j]; }
+    return same_class(row_code, col_code);
+}
+
+fn col_code_at(j: u32) -> u32 {
+    if has(OWN_COLUMNS) { return NO_CLASS; }
+    return col_codes[j];
+}
+
+// One workgroup per row of the block.
 @compute @workgroup_size(WIDTH)
 fn row_sweep(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -34,26 +126,41 @@ fn row_sweep(
     if row >= params.rows { return; }
     let scale = exp(log_scale[0]);
     let base = row * params.cols;
+    let i = params.first_row + row;
+    let row_code = row_codes[i];
+    var aim = vec4(0.0);
     var largest = LOWEST;
     for (var col = lane; col < params.cols; col += WIDTH) {
-        largest = max(largest, sims[base + col]);
+        let j = params.first_col + col;
+        let col_code = col_code_at(j);
+        if !keeps(i, j, row_code, col_code) { continue; }
+        let similarity = sims[base + col];
+        let weight = target_weight(i, j, row_code, col_code);
+        aim += vec4(weight * similarity, weight, similarity, 1.0);
+        if competes(weight) {
+            largest = max(largest, competing(similarity, weight, scale));
+        }
     }
+    aim = workgroup_sum4(aim, lane);
     largest = workgroup_max(largest, lane);
     var sum = 0.0;
     for (var col = lane; col < params.cols; col += WIDTH) {
-        sum += exp(scale * (sims[base + col] - largest));
+        let j = params.first_col + col;
+        let col_code = col_code_at(j);
+        let weight = target_weight(i, j, row_code, col_code);
+        if keeps(i, j, row_code, col_code) && competes(weight) {
+            sum += exp(scale * (competing(sims[base + col], weight, scale) - largest));
+        }
     }
     sum = workgroup_sum(sum, lane);
     if lane == 0u {
-        let i = params.first_row + row;
         var part = vec2(largest, sum);
         if params.fresh == 0u {
             part = merge(stats[i], part, scale);
+            aim += aims[i];
         }
         stats[i] = part;
-        if i >= params.first_col && i - params.first_col < params.cols {
-            positive[i] = sims[base + i - params.first_col];
-        }
+        aims[i] = aim;
     }
 }
 
@@ -67,54 +174,131 @@ fn column_sweep(
     let col = group_index(group, groups) * 64u + lane;
     if col >= params.cols { return; }
     let scale = exp(log_scale[0]);
+    let j = params.first_col + col;
+    let col_code = col_codes[j];
+    var aim = vec4(0.0);
     var largest = LOWEST;
     for (var row = 0u; row < params.rows; row++) {
-        largest = max(largest, sims[row * params.cols + col]);
+        let i = params.first_row + row;
+        let row_code = row_codes[i];
+        if !keeps(i, j, row_code, col_code) { continue; }
+        let similarity = sims[row * params.cols + col];
+        let weight = target_weight(i, j, row_code, col_code);
+        aim += vec4(weight * similarity, weight, similarity, 1.0);
+        if competes(weight) {
+            largest = max(largest, competing(similarity, weight, scale));
+        }
     }
     var sum = 0.0;
     for (var row = 0u; row < params.rows; row++) {
-        sum += exp(scale * (sims[row * params.cols + col] - largest));
+        let i = params.first_row + row;
+        let row_code = row_codes[i];
+        let weight = target_weight(i, j, row_code, col_code);
+        if keeps(i, j, row_code, col_code) && competes(weight) {
+            sum += exp(scale * (competing(sims[row * params.cols + col], weight, scale) - largest));
+        }
     }
-    let j = params.first_col + col;
     var part = vec2(largest, sum);
     if params.fresh == 0u {
         part = merge(stats[j], part, scale);
+        aim += aims[j];
     }
     stats[j] = part;
+    aims[j] = aim;
 }
 
-@group(0) @binding(1) var<storage, read> row_stats: array<vec2<f32>>;
-@group(0) @binding(2) var<storage, read> col_stats: array<vec2<f32>>;
-@group(0) @binding(3) var<storage, read> positives: array<f32>;
-@group(0) @binding(4) var<storage, read> log_scales: array<f32>;
-@group(0) @binding(5) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(1) var<storage, read> line_stats: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read> line_aims: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> log_scales: array<f32>;
+@group(0) @binding(4) var<storage, read_write> lines: array<vec2<f32>>;
 
-// lse - L_ii per row; the mean of both directions when symmetric.
+// (loss, whether it counts) of each line: lse - sum of targets * logits. Without an entry that competes the loss is 0.
 @compute @workgroup_size(256)
-fn row_losses(
+fn line_losses(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = group_index(group, groups) * 256u + lane;
     if i >= params.count { return; }
-    let row = row_stats[i];
-    let scale = exp(log_scales[0]);
-    var loss = scale * (row.x - positives[i]) + log(row.y);
-    if params.symmetric == 1u {
-        let col = col_stats[i];
-        loss = 0.5 * (loss + (scale * (col.x - positives[i]) + log(col.y)));
+    let part = line_stats[i];
+    let aim = line_aims[i];
+    let mass = select(aim.y, aim.w, has(NO_TARGETS));
+    var loss = 0.0;
+    if mass > 0.0 && part.y > 0.0 {
+        let scale = exp(log_scales[0]);
+        var aimed = 0.0;
+        if !has(NO_TARGETS) {
+            aimed = (1.0 - params.smoothing) * (aim.x / mass) + params.smoothing * (aim.z / aim.w);
+        }
+        loss = scale * (part.x - aimed) + log(part.y);
     }
-    losses[i] = loss;
+    lines[i] = vec2(loss, select(0.0, 1.0, mass > 0.0));
 }
 
-@group(0) @binding(1) var<storage, read> row_part: array<vec2<f32>>;
-@group(0) @binding(2) var<storage, read> col_part: array<vec2<f32>>;
-@group(0) @binding(3) var<storage, read> log_factor: array<f32>;
-@group(0) @binding(4) var<storage, read> upstream: array<f32>;
-@group(0) @binding(5) var<storage, read_write> block: array<f32>;
+// What the losses of a direction are multiplied by, from (sum of losses, number that count).
+fn share(sums: vec2<f32>) -> f32 {
+    return params.weight / select(1.0, max(sums.y, 1.0), has(MEAN));
+}
 
-// In place: S becomes upstream * scale * G, G = (P_row + P_col - 2I)/2N when symmetric, (P_row - I)/N otherwise.
+@group(0) @binding(1) var<storage, read> row_sums: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read> col_sums: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read_write> loss: array<f32>;
+
+// The loss, or that of each row: both directions' together when symmetric.
+@compute @workgroup_size(256)
+fn combine(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_index(group, groups) * 256u + lane;
+    if i >= params.count { return; }
+    var sum = share(row_sums[i]) * row_sums[i].x;
+    if has(SYMMETRIC) { sum += share(col_sums[i]) * col_sums[i].x; }
+    loss[i] = sum;
+}
+
+@group(0) @binding(5) var<storage, read> counted: array<vec2<f32>>;
+@group(0) @binding(6) var<storage, read> upstream: array<f32>;
+@group(0) @binding(4) var<storage, read> line_losses_of: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> factors: array<vec4<f32>>;
+
+// For each line (maximum, factor of exp, factor of the targets, of every entry): what the gradient needs, with the upstream
+// gradient and the scale in it.
+@compute @workgroup_size(256)
+fn line_factors(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_index(group, groups) * 256u + lane;
+    if i >= params.count { return; }
+    let part = line_stats[i];
+    let aim = line_aims[i];
+    var factor = vec4(0.0);
+    if line_losses_of[i].y > 0.0 && part.y > 0.0 {
+        let g = upstream[select(0u, i, has(PER_ROW))] * share(counted[0]) * exp(log_scales[0]);
+        factor = vec4(part.x, g / part.y, 0.0, 0.0);
+        if !has(NO_TARGETS) {
+            factor.z = g * (1.0 - params.smoothing) / aim.y;
+            factor.w = g * params.smoothing / aim.w;
+        }
+    }
+    factors[i] = factor;
+}
+
+@group(0) @binding(1) var<storage, read> row_factors: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> col_factors: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> log_factor: array<f32>;
+@group(0) @binding(7) var<storage, read_write> block: array<f32>;
+
+fn probability(z: f32, factor: vec4<f32>, scale: f32) -> f32 {
+    if factor.y == 0.0 { return 0.0; }
+    return factor.y * exp(scale * (z - factor.x));
+}
+
+// In place: S becomes upstream * scale * G, G = probabilities - targets, of the rows and, when symmetric, of the columns.
 @compute @workgroup_size(256)
 fn gradient(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -125,14 +309,22 @@ fn gradient(
     if at >= params.rows * params.cols { return; }
     let i = params.first_row + at / params.cols;
     let j = params.first_col + at % params.cols;
-    let scale = exp(log_factor[0]);
-    let similarity = block[at];
-    let row = row_part[i];
-    var g = exp(scale * (similarity - row.x)) / row.y;
-    if params.symmetric == 1u {
-        let col = col_part[j];
-        g = 0.5 * (g + exp(scale * (similarity - col.x)) / col.y);
+    let row_code = row_codes[i];
+    let col_code = col_code_at(j);
+    var g = 0.0;
+    if keeps(i, j, row_code, col_code) {
+        let scale = exp(log_factor[0]);
+        let weight = target_weight(i, j, row_code, col_code);
+        let z = competing(block[at], weight, scale);
+        let row = row_factors[i];
+        var away = row.z * weight + row.w;
+        if competes(weight) { g = probability(z, row, scale); }
+        if has(SYMMETRIC) {
+            let col = col_factors[j];
+            away += col.z * weight + col.w;
+            if competes(weight) { g += probability(z, col, scale); }
+        }
+        g -= away;
     }
-    if i == j { g -= 1.0; }
-    block[at] = g * scale * upstream[0] / f32(params.count);
+    block[at] = g;
 }

@@ -185,7 +185,7 @@ fn arguments_that_do_not_fit_are_named() {
                 "gather: indices: expected row numbers below 3, got 3 at position 1",
             ),
             (nce(&of(&[0, 2]), &of(&[0, 2]), true), "info_nce: x: expected at least one row"),
-            (nce(&of(&[2, 2]), &of(&[3, 2]), true), "info_nce: y: expected shape [2, 2], got [3, 2]"),
+            (nce(&of(&[3, 2]), &of(&[2, 2]), true), "info_nce: y: expected shape [3, 2], got [2, 2]"),
             (nce(&of(&[3, 2]), &of(&[2, 2]), false), "info_nce: y: expected shape [3, 2]"),
             (nce(&of(&[2, 2]), &of(&[2, 3]), false), "info_nce: y: expected shape [2, 2], got [2, 3]"),
             (of(&[2, 3]).reshape(&[4]).map(drop), "reshape: shape: expected 6 elements, got [4]"),

@@ -12,6 +12,7 @@
 //! ```
 
 mod bench;
+mod contrastive;
 mod elementwise;
 mod input;
 mod layout;
@@ -83,8 +84,8 @@ pub const TABLE: &[Row] = &[
     Row {
         op: "info_nce",
         kernels: ops::info_nce::KERNELS,
-        cases: products::info_nce,
-        bench: products::info_nce_bench,
+        cases: contrastive::info_nce,
+        bench: contrastive::info_nce_bench,
     },
     Row {
         op: "l2_normalize",

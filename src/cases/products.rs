@@ -2,13 +2,12 @@
 
 use super::{Case, Input, Run, Scale, Tolerance, of_rule};
 use crate::ops::cosine_similarity::COSINE_SIMILARITY;
-use crate::ops::info_nce::INFO_NCE;
 use crate::ops::matmul::MATMUL;
-use crate::ops::{InfoNceOptions, MatmulOptions, Pairing, Unary, matmul as matmul_op};
+use crate::ops::{MatmulOptions, Pairing, Unary, matmul as matmul_op};
 use crate::tensor::Tensor;
 
 const EXACT: (Tolerance, Tolerance) = (Tolerance::exact(), Tolerance::exact());
-const TAILS: [usize; 13] = [1, 2, 3, 7, 8, 9, 31, 63, 64, 65, 127, 129, 257];
+pub(super) const TAILS: [usize; 13] = [1, 2, 3, 7, 8, 9, 31, 63, 64, 65, 127, 129, 257];
 
 pub(super) fn matmul() -> Vec<Case> {
     let mut cases = vec![];
@@ -136,68 +135,6 @@ pub(super) fn cosine_similarity() -> Vec<Case> {
     cases
 }
 
-/// The error of a loss of logits of size `scale`: their products' rounding, times the scale, times a few.
-/// For the loss, for the gradients of x and y, and for that of the scale.
-fn info_nce_tolerance(n: usize, m: usize, d: usize, scale: f64) -> [Tolerance; 3] {
-    let logit = (d as f64).sqrt() * 6e-8 * scale + 2.4e-7 * scale;
-    let probability = 2. * logit + Tolerance::exponential(20.).rel + 6e-8 * (m as f64).sqrt();
-    let forward = Tolerance { abs: 2. * logit + probability, rel: 4e-7, magnitude: 0. };
-    // The probabilities in a row of G sum to about 2/n; ∂t sums over all rows, each logit at most the scale.
-    let backward = |abs: f64| Tolerance { abs, rel: 4e-7, magnitude: 0. };
-    [forward, backward(scale * probability * 2. / n as f64), backward(scale * probability)]
-}
-
-fn of_info_nce(
-    name: impl Into<String>,
-    options: InfoNceOptions,
-    inputs: Vec<Input>,
-    [forward, backward, last]: [Tolerance; 3],
-) -> Case {
-    Case { last: Some(last), ..of_rule(name, &INFO_NCE, options, inputs, (forward, backward)) }
-}
-
-fn info_nce_case(name: String, (n, m, d): (usize, usize, usize), t: f64, options: InfoNceOptions) -> Case {
-    let inputs = vec![Input::unit_rows("x", n, d), Input::unit_rows("y", m, d), Input::of(&[], &[t])];
-    of_info_nce(name, options, inputs, info_nce_tolerance(n, m, d, t.exp())).f32_only()
-}
-
-pub(super) fn info_nce() -> Vec<Case> {
-    let (symmetric, one_way) =
-        (InfoNceOptions::default(), InfoNceOptions { symmetric: false, ..InfoNceOptions::default() });
-    let t = (1f64 / 0.07).ln();
-    let mut cases = vec![];
-    for (i, &n) in TAILS.iter().enumerate() {
-        let d = TAILS[(i + 5) % 13];
-        cases.push(info_nce_case(format!("symmetric {n} {d}"), (n, n, d), t, symmetric));
-        cases.push(info_nce_case(format!("one-way {n} {} {d}", n + i), (n, n + i, d), t, one_way));
-    }
-    // Scratch for blocks of 1, of 7 × 7 and of 32 × 32 elements: the answer must not depend on it.
-    for scratch_bytes in [1, 200, 4096] {
-        let options = InfoNceOptions { scratch_bytes, ..symmetric };
-        cases.push(info_nce_case(format!("65 in blocks of {scratch_bytes} bytes"), (65, 65, 9), t, options));
-        let options = InfoNceOptions { scratch_bytes, ..one_way };
-        cases.push(info_nce_case(
-            format!("one-way 31 65 in blocks of {scratch_bytes} bytes"),
-            (31, 65, 9),
-            t,
-            options,
-        ));
-    }
-    cases.push(info_nce_case("a scale of 100".into(), (33, 33, 16), 100f64.ln(), symmetric));
-    cases.push(info_nce_case("a temperature of 1e-4".into(), (33, 33, 16), 1e4f64.ln(), symmetric));
-    let same = || Input::of(&[65, 3], &[1., 0., 0.].repeat(65));
-    let inputs = vec![same(), same(), Input::of(&[], &[0.])];
-    cases.push(
-        of_info_nce("all rows the same", symmetric, inputs, info_nce_tolerance(65, 65, 3, 1.)).f32_only(),
-    );
-    let inputs = vec![Input::unit_rows("x", 33, 16), Input::unit_rows("y", 33, 16), Input::of(&[], &[2.])];
-    let [forward, backward, last] = info_nce_tolerance(33, 33, 16, 2f64.exp());
-    let stored = [forward, backward.storing(1e-4), last.storing(1e-4)];
-    // In f16 the loss and its gradients are rounded once, from f32.
-    cases.push(of_info_nce("f16 features", symmetric, inputs, stored));
-    cases
-}
-
 pub(super) fn matmul_bench(scale: Scale) -> Vec<Case> {
     let case = |name: &str, batch: usize, m: usize, k: usize, n: usize| {
         let inputs = vec![Input::uniform("a", &[batch, m, k], 1.), Input::uniform("b", &[batch, k, n], 1.)];
@@ -219,10 +156,4 @@ pub(super) fn cosine_similarity_bench(scale: Scale) -> Vec<Case> {
         of_rule("all pairs", &COSINE_SIMILARITY, Pairing::AllPairs, inputs, EXACT)
             .flops(6. * (n * n * d) as f64),
     ]
-}
-
-pub(super) fn info_nce_bench(scale: Scale) -> Vec<Case> {
-    let (n, d) = (scale.pick(512, 16384), scale.pick(128, 512));
-    let options = InfoNceOptions::default();
-    vec![info_nce_case(format!("symmetric {n} {d}"), (n, n, d), 2.66, options).flops(8. * (n * n * d) as f64)]
 }

@@ -1,14 +1,16 @@
-//! InfoNCE block by block. Each block of logits is one product; rows and strips of columns of it are shared out to threads,
-//! each summed in a fixed order.
+//! The softmax losses block by block. Each block of logits is one product; rows and strips of columns of it are shared out to
+//! threads, each summed in a fixed order.
 
 use super::exp::exp;
+use super::info_nce_lines::{Aim, Lines};
 use super::matmul::{View, product};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::reference::InfoNce;
+use crate::reference::{InfoNce, MASKED, Reduction};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Columns that one task sums.
 const STRIP: usize = 128;
@@ -17,17 +19,20 @@ const LANES: usize = 16;
 
 /// A maximum and the sum of exponentials relative to it: a log-sum-exp in parts.
 #[derive(Clone, Copy)]
-struct Partial {
-    max: f32,
-    sum: f32,
+pub(super) struct Partial {
+    pub(super) max: f32,
+    pub(super) sum: f32,
 }
 
-const EMPTY: Partial = Partial { max: f32::NEG_INFINITY, sum: 0. };
+pub(super) const EMPTY: Partial = Partial { max: f32::NEG_INFINITY, sum: 0. };
 
 impl Partial {
     fn merge(self, other: Partial) -> Partial {
         if self.sum == 0. {
             return other;
+        }
+        if other.sum == 0. {
+            return self;
         }
         let max = self.max.max(other.max);
         let part = |p: Partial| p.sum * exp(p.max - max);
@@ -35,14 +40,16 @@ impl Partial {
     }
 }
 
-fn tensor(partials: &[Partial]) -> Result<Tensor> {
-    let values = partials.iter().flat_map(|p| [p.max, p.sum]).collect();
-    Tensor::from_vec::<f32>(&Device::Cpu, &[partials.len(), 2], values)
+/// The rows of a tensor, those that are masked as zeros: what is in them must leave no trace, and 0 times NaN would.
+pub(crate) fn kept_rows(x: &Tensor, codes: &[u32]) -> Vec<f32> {
+    let mut values = super::f32s(x).into_owned();
+    let rows = values.chunks_exact_mut(x.shape()[1].max(1)).zip(codes);
+    rows.filter(|(_, code)| **code == MASKED).for_each(|(row, _)| row.fill(0.));
+    values
 }
 
-fn partials(tensor: &Tensor) -> Vec<Partial> {
-    let values = super::f32s(tensor);
-    values.chunks_exact(2).map(|p| Partial { max: p[0], sum: p[1] }).collect()
+fn kept<'a>(x: &'a Tensor, codes: &[u32]) -> Cow<'a, [f32]> {
+    if codes.contains(&MASKED) { kept_rows(x, codes).into() } else { super::f32s(x) }
 }
 
 /// The logits of one block.
@@ -58,47 +65,81 @@ fn logits(
     product(out, (rows, cols, d), a, b, scale, false);
 }
 
-/// The loss, and (maximum, sum) of each row and of each column.
+/// The loss, or that of each row, and what the backward needs: (maximum, sum, mass, count) of each row and of each column, and
+/// the logits where they fit into the scratch.
 pub(crate) fn info_nce(
-    x: &Tensor,
-    y: &Tensor,
-    log_scale: &Tensor,
-    size: InfoNce,
+    [x, y, log_scale]: [&Tensor; 3],
+    [extra, soft]: [Option<&Tensor>; 2],
+    problem: &InfoNce,
     scratch_bytes: usize,
-) -> Result<(f64, Vec<Tensor>)> {
-    let (x, y, scale) = (super::f32s(x), super::f32s(y), super::f32s(log_scale)[0].exp());
-    let (mut of_rows, mut of_cols) = (vec![EMPTY; size.n], vec![EMPTY; size.m]);
-    let mut positives = vec![0f32; size.n];
-    let (most_rows, most_cols) = size.block_size(scratch_bytes);
+) -> Result<(Vec<f64>, Vec<Tensor>)> {
+    let (x, y, scale) = (kept(x, &problem.rows), kept(y, &problem.cols), super::f32s(log_scale)[0].exp());
+    let lines = Lines::new(problem, soft.map(super::f32s), scale);
+    let columns = if problem.symmetric { problem.m } else { 0 };
+    let (mut of_rows, mut of_cols) = (vec![EMPTY; problem.n], vec![EMPTY; columns]);
+    let (mut row_aims, mut col_aims) = (vec![Aim::default(); problem.n], vec![Aim::default(); columns]);
+    let (most_rows, most_cols) = problem.block_size(scratch_bytes);
     let mut scratch = vec![0f32; most_rows * most_cols];
-    for block in size.blocks(scratch_bytes) {
+    let mut whole = None;
+    for block in problem.blocks(scratch_bytes) {
         let (first_row, rows, first_col, cols) = block;
         let scratch = &mut scratch[..rows * cols];
-        logits(scratch, [&x, &y], scale, size.d, block);
-        sweep_rows(scratch, cols, &mut of_rows[first_row..first_row + rows]);
-        if size.symmetric {
+        logits(scratch, [&x, &y], scale, problem.d, block);
+        whole = (rows * cols == problem.n * problem.m).then(|| scratch.to_vec());
+        if problem.symmetric {
+            lines.aim_columns(scratch, block, &mut col_aims[first_col..first_col + cols]);
+        }
+        let of_rows = &mut of_rows[first_row..first_row + rows];
+        let row_aims = &mut row_aims[first_row..first_row + rows];
+        let each = scratch.par_chunks_mut(cols).zip(of_rows).zip(row_aims).enumerate().with_min_len(16);
+        each.for_each(|(r, ((row, partial), aim))| {
+            aim.add(lines.aim_row(row, first_row + r, first_col));
+            lines.compete(row, first_row + r, first_col);
+            *partial = partial.merge(row_partial_wide(row));
+        });
+        if problem.symmetric {
             sweep_columns(scratch, cols, &mut of_cols[first_col..first_col + cols]);
         }
-        for i in first_row.max(first_col)..(first_row + rows).min(first_col + cols) {
-            positives[i] = scratch[(i - first_row) * cols + i - first_col];
+    }
+    if let Some(extra) = extra.filter(|extra| !extra.is_empty()) {
+        for (i, own) in super::f32s(extra).chunks_exact(problem.k).enumerate() {
+            let mut row: Vec<f32> = own.iter().map(|v| v * scale).collect();
+            row_aims[i].add(lines.aim_own(&mut row, i));
+            of_rows[i] = of_rows[i].merge(row_partial_wide(&row));
         }
     }
-    let losses = |partials: &[Partial]| -> f64 {
-        let loss = |(p, positive): (&Partial, &f32)| f64::from(p.max - positive) + f64::from(p.sum).ln();
-        partials.iter().zip(&positives).map(loss).sum::<f64>() / size.n as f64
+    let losses = |partials: &[Partial], aims: &[Aim]| -> Vec<Option<f64>> {
+        partials.iter().zip(aims).map(|(&partial, aim)| lines.loss(partial, aim)).collect()
     };
-    let loss = if size.symmetric { 0.5 * (losses(&of_rows) + losses(&of_cols)) } else { losses(&of_rows) };
-    Ok((loss, vec![tensor(&of_rows)?, tensor(&of_cols)?]))
+    let (rows, cols) = (losses(&of_rows, &row_aims), losses(&of_cols, &col_aims));
+    let mut kept = vec![lines.tensor(&of_rows, &row_aims)?, lines.tensor(&of_cols, &col_aims)?];
+    if let Some(whole) = whole {
+        kept.push(Tensor::from_vec(&Device::Cpu, &[problem.n, problem.m], whole)?);
+    }
+    Ok((reduced(&rows, &cols, problem), kept))
 }
 
-fn sweep_rows(logits: &[f32], cols: usize, partials: &mut [Partial]) {
-    logits.par_chunks(cols).zip(partials).with_min_len(16).for_each(|(row, partial)| {
-        let new = pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || row_partial(row),
-        );
-        *partial = partial.merge(new);
-    });
+/// The losses of lines, none for one that does not count, as the problem's reduction has it.
+fn reduced(rows: &[Option<f64>], cols: &[Option<f64>], problem: &InfoNce) -> Vec<f64> {
+    let half = if problem.symmetric { 0.5 } else { 1. };
+    let direction = |lines: &[Option<f64>]| {
+        let sum = lines.iter().flatten().sum::<f64>() + 0.;
+        let count = lines.iter().flatten().count().max(1) as f64;
+        half * if problem.reduction == Reduction::Mean { sum / count } else { sum }
+    };
+    if problem.reduction == Reduction::None {
+        let col = |i: usize| cols.get(i).copied().flatten().unwrap_or(0.);
+        return rows.iter().enumerate().map(|(i, row)| half * (row.unwrap_or(0.) + col(i))).collect();
+    }
+    vec![direction(rows) + direction(cols)]
+}
+
+/// [`row_partial`] with the widest vectors there are.
+fn row_partial_wide(row: &[f32]) -> Partial {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || row_partial(row),
+    )
 }
 
 #[inline(always)]
@@ -111,6 +152,10 @@ fn row_partial(row: &[f32]) -> Partial {
         }
     }
     let max = tops.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+    // Of a row without a number the sum is NaN; one without an entry that competes has none.
+    if max == f32::NEG_INFINITY && row.iter().all(|&v| v == f32::NEG_INFINITY) {
+        return EMPTY;
+    }
     let mut sums = [0f32; LANES];
     for chunk in whole {
         for (sum, &v) in sums.iter_mut().zip(chunk) {
@@ -140,79 +185,98 @@ fn sweep_columns(logits: &[f32], cols: usize, partials: &mut [Partial]) {
                 }
             },
         );
-        for (partial, (&max, &sum)) in partials.iter_mut().zip(tops.iter().zip(&sums)) {
-            *partial = partial.merge(Partial { max, sum });
+        for (at, (partial, (&max, &sum))) in partials.iter_mut().zip(tops.iter().zip(&sums)).enumerate() {
+            let nothing =
+                max == f32::NEG_INFINITY && logits.iter().skip(first + at).step_by(cols).all(|&v| v == max);
+            *partial = partial.merge(if nothing { EMPTY } else { Partial { max, sum } });
         }
     });
 }
 
-/// The gradients of x and of y.
+/// The gradients of x and of y, where they are needed, and of what each row has to itself.
 pub(crate) fn info_nce_backward(
     [x, y, log_scale]: [&Tensor; 3],
-    kept: &[Tensor],
+    [extra, soft]: [Option<&Tensor>; 2],
+    kept_before: &[Tensor],
     upstream: &Tensor,
-    size: InfoNce,
+    [needs_x, needs_y]: [bool; 2],
+    problem: &InfoNce,
     scratch_bytes: usize,
-) -> Result<[Tensor; 2]> {
-    let d = size.d;
-    let (shapes, scale) = ([x.shape(), y.shape()], super::f32s(log_scale)[0].exp());
-    let factor = scale * super::f32s(upstream)[0] / size.n as f32;
-    let (of_rows, of_cols) = (partials(&kept[0]), partials(&kept[1]));
-    let col_tops: Vec<f32> = of_cols.iter().map(|p| p.max).collect();
-    let col_weights: Vec<f32> = of_cols.iter().map(|p| 0.5 / p.sum).collect();
-    let (x, y) = (super::f32s(x), super::f32s(y));
-    let (mut dx, mut dy) = (vec![0f32; size.n * d], vec![0f32; size.m * d]);
-    let (most_rows, most_cols) = size.block_size(scratch_bytes);
+) -> Result<[Option<Tensor>; 3]> {
+    let (d, shapes, scale) = (problem.d, [x.shape(), y.shape()], super::f32s(log_scale)[0].exp());
+    let lines = Lines::new(problem, soft.map(super::f32s), scale);
+    let upstream = super::f32s(upstream);
+    let rows_factors = lines.factors(&kept_before[0], &upstream);
+    let cols_factors = lines.factors(&kept_before[1], &upstream);
+    let whole = kept_before.get(2).map(super::f32s);
+    let (x, y) = (kept(x, &problem.rows), kept(y, &problem.cols));
+    let sum = |needed: bool, rows: usize| needed.then(|| vec![0f32; rows * d]);
+    let (mut dx, mut dy) = (sum(needs_x, problem.n), sum(needs_y, problem.m));
+    let (most_rows, most_cols) = problem.block_size(scratch_bytes);
     let mut scratch = vec![0f32; most_rows * most_cols];
-    for block in size.blocks(scratch_bytes) {
+    for block in problem.blocks(scratch_bytes) {
         let (first_row, rows, first_col, cols) = block;
         let scratch = &mut scratch[..rows * cols];
-        logits(scratch, [&x, &y], scale, d, block);
-        let columns = first_col..first_col + cols;
-        let (tops, weights) = (&col_tops[columns.clone()], &col_weights[columns]);
+        match &whole {
+            Some(whole) => scratch.copy_from_slice(whole),
+            None => logits(scratch, [&x, &y], scale, d, block),
+        }
+        let columns = problem.symmetric.then(|| cols_factors.columns(first_col..first_col + cols));
         scratch.par_chunks_mut(cols).enumerate().with_min_len(16).for_each(|(r, row)| {
             let i = first_row + r;
-            let positive = i.checked_sub(first_col).filter(|&j| j < cols);
+            lines.compete(row, i, first_col);
             pulp::Arch::new().dispatch(
                 #[inline(always)]
-                || gradient_row(row, of_rows[i], size.symmetric.then_some((tops, weights)), positive, factor),
+                || {
+                    probabilities(
+                        row,
+                        rows_factors.max[i],
+                        rows_factors.exp[i],
+                        columns.map(|c| (c.max, c.exp)),
+                    )
+                },
             );
+            lines.subtract_targets(row, i, first_col, &rows_factors, columns.as_ref());
         });
         let by_rows = View { data: scratch, strides: (cols, 1) };
         let by_cols = View { data: scratch, strides: (1, cols) };
-        let x_rows = View { data: &x[first_row * d..(first_row + rows) * d], strides: (d, 1) };
-        let y_rows = View { data: &y[first_col * d..(first_col + cols) * d], strides: (d, 1) };
-        let dx_rows = &mut dx[first_row * d..(first_row + rows) * d];
-        let dy_rows = &mut dy[first_col * d..(first_col + cols) * d];
-        product(dx_rows, (rows, d, cols), by_rows, y_rows, 1., true);
-        product(dy_rows, (cols, d, rows), by_cols, x_rows, 1., true);
+        if let Some(dx) = &mut dx {
+            let y_rows = View { data: &y[first_col * d..(first_col + cols) * d], strides: (d, 1) };
+            let dx_rows = &mut dx[first_row * d..(first_row + rows) * d];
+            product(dx_rows, (rows, d, cols), by_rows, y_rows, 1., true);
+        }
+        if let Some(dy) = &mut dy {
+            let x_rows = View { data: &x[first_row * d..(first_row + rows) * d], strides: (d, 1) };
+            let dy_rows = &mut dy[first_col * d..(first_col + cols) * d];
+            product(dy_rows, (cols, d, rows), by_cols, x_rows, 1., true);
+        }
     }
-    Ok([super::tensor(shapes[0], DType::F32, dx)?, super::tensor(shapes[1], DType::F32, dy)?])
+    let own = |(i, own): (usize, &[f32])| {
+        let mut row: Vec<f32> = own.iter().map(|v| v * scale).collect();
+        lines.aim_own(&mut row, i);
+        probabilities(&mut row, rows_factors.max[i], rows_factors.exp[i], None);
+        lines.subtract_own(&mut row, i, &rows_factors);
+        row
+    };
+    let dextra = extra.map(|extra| {
+        let values = super::f32s(extra).chunks_exact(problem.k.max(1)).enumerate().flat_map(own).collect();
+        super::tensor(extra.shape(), DType::F32, values)
+    });
+    let tensor = |values: Option<Vec<f32>>, shape: &[usize]| {
+        values.map(|values| super::tensor(shape, DType::F32, values)).transpose()
+    };
+    Ok([tensor(dx, shapes[0])?, tensor(dy, shapes[1])?, dextra.transpose()?])
 }
 
-/// Turns a row of logits into `factor (P − I)`, `P` the mean of both softmaxes or the row's alone.
+/// Turns a row of competing logits into weighted probabilities: those of the row and, when symmetric, of each column.
 #[inline(always)]
-fn gradient_row(
-    row: &mut [f32],
-    partial: Partial,
-    columns: Option<(&[f32], &[f32])>,
-    positive: Option<usize>,
-    factor: f32,
-) {
-    let weight = if columns.is_some() { 0.5 / partial.sum } else { 1. / partial.sum };
-    let (tops, weights) = columns.unwrap_or((&[], &[]));
-    let subtract = |row: &mut [f32]| {
-        if let Some(j) = positive {
-            row[j] -= 1.;
+fn probabilities(row: &mut [f32], max: f32, factor: f32, columns: Option<(&[f32], &[f32])>) {
+    match columns {
+        Some((tops, factors)) => {
+            for ((v, top), column) in row.iter_mut().zip(tops).zip(factors) {
+                *v = exp(*v - max) * factor + exp(*v - top) * column;
+            }
         }
-    };
-    if columns.is_some() {
-        for ((v, top), column_weight) in row.iter_mut().zip(tops).zip(weights) {
-            *v = exp(*v - partial.max) * weight + exp(*v - top) * column_weight;
-        }
-    } else {
-        row.iter_mut().for_each(|v| *v = exp(*v - partial.max) * weight);
+        None => row.iter_mut().for_each(|v| *v = exp(*v - max) * factor),
     }
-    subtract(row);
-    row.iter_mut().for_each(|v| *v *= factor);
 }

@@ -4,10 +4,11 @@
 mod adamw;
 mod exp;
 mod info_nce;
+mod info_nce_lines;
 mod matmul;
 
 pub(crate) use adamw::adamw;
-pub(crate) use info_nce::{info_nce, info_nce_backward};
+pub(crate) use info_nce::{info_nce, info_nce_backward, kept_rows};
 pub(crate) use matmul::matmul;
 #[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 pub(crate) use matmul::{View, product};

@@ -32,7 +32,9 @@ pub use binary::{Binary, binary};
 pub use clip_global_norm::clip_global_norm;
 pub use concat::{Block, copy_block};
 pub use gather::{gather, gather_backward};
-pub use info_nce::{InfoNce, info_nce, info_nce_backward};
+pub use info_nce::{
+    InfoNce, InfoNceGradients, MASKED, NO_CLASS, Reduction, TargetKind, info_nce, info_nce_backward,
+};
 pub use l2_normalize::{l2_normalize, l2_normalize_backward};
 pub use log_softmax::{log_softmax, log_softmax_backward};
 pub use log_sum_exp::{log_sum_exp, log_sum_exp_backward};

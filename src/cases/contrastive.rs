@@ -1,0 +1,253 @@
+//! Cases of the contrastive losses.
+
+use super::{Case, Input, Run, Scale, Tolerance, of_rule, of_rule_with};
+use crate::error::Result;
+use crate::ops::info_nce::INFO_NCE;
+use crate::ops::{InfoNceOptions, Reduction, Targets};
+use std::sync::Arc;
+
+use super::products::TAILS;
+
+/// The error of a loss of logits of size `scale`: their products' rounding, times the scale, times a few.
+/// For the loss, for the gradients of x and y, and for that of the scale.
+fn info_nce_tolerance(n: usize, m: usize, d: usize, scale: f64) -> [Tolerance; 3] {
+    let logit = (d as f64).sqrt() * 6e-8 * scale + 2.4e-7 * scale;
+    let probability = 2. * logit + Tolerance::exponential(20.).rel + 6e-8 * (m as f64).sqrt();
+    let forward = Tolerance { abs: 2. * logit + probability, rel: 4e-7, magnitude: 0. };
+    // The probabilities in a row of G sum to about 2/n; ∂t sums over all rows, each logit at most the scale.
+    let backward = |abs: f64| Tolerance { abs, rel: 4e-7, magnitude: 0. };
+    [forward, backward(scale * probability * 2. / n as f64), backward(scale * probability)]
+}
+
+fn of_info_nce(
+    name: impl Into<String>,
+    options: InfoNceOptions,
+    inputs: Vec<Input>,
+    [forward, backward, last]: [Tolerance; 3],
+) -> Case {
+    Case { last: Some(last), ..of_rule(name, &INFO_NCE, options, inputs, (forward, backward)) }
+}
+
+fn info_nce_case(name: String, (n, m, d): (usize, usize, usize), t: f64, options: &InfoNceOptions) -> Case {
+    let inputs = vec![Input::unit_rows("x", n, d), Input::unit_rows("y", m, d), Input::of(&[], &[t])];
+    of_info_nce(name, options.clone(), inputs, info_nce_tolerance(n, m, d, t.exp())).f32_only()
+}
+
+pub(super) fn info_nce() -> Vec<Case> {
+    let (symmetric, one_way) =
+        (InfoNceOptions::default(), InfoNceOptions { symmetric: false, ..InfoNceOptions::default() });
+    let t = (1f64 / 0.07).ln();
+    let mut cases = vec![];
+    for (i, &n) in TAILS.iter().enumerate() {
+        let d = TAILS[(i + 5) % 13];
+        cases.push(info_nce_case(format!("symmetric {n} {d}"), (n, n, d), t, &symmetric));
+        cases.push(info_nce_case(format!("one-way {n} {} {d}", n + i), (n, n + i, d), t, &one_way));
+    }
+    // Scratch for blocks of 1, of 7 × 7 and of 32 × 32 elements: the answer must not depend on it.
+    for scratch_bytes in [1, 200, 4096] {
+        let blocks = format!("in blocks of {scratch_bytes} bytes");
+        let options = InfoNceOptions { scratch_bytes, ..symmetric.clone() };
+        cases.push(info_nce_case(format!("65 {blocks}"), (65, 65, 9), t, &options));
+        let options = InfoNceOptions { scratch_bytes, ..one_way.clone() };
+        cases.push(info_nce_case(format!("one-way 31 65 {blocks}"), (31, 65, 9), t, &options));
+    }
+    cases.push(info_nce_case("a scale of 100".into(), (33, 33, 16), 100f64.ln(), &symmetric));
+    cases.push(info_nce_case("a temperature of 1e-4".into(), (33, 33, 16), 1e4f64.ln(), &symmetric));
+    let same = || Input::of(&[65, 3], &[1., 0., 0.].repeat(65));
+    let inputs = vec![same(), same(), Input::of(&[], &[0.])];
+    let tolerance = info_nce_tolerance(65, 65, 3, 1.);
+    cases.push(of_info_nce("all rows the same", symmetric.clone(), inputs, tolerance).f32_only());
+    let inputs = vec![Input::unit_rows("x", 33, 16), Input::unit_rows("y", 33, 16), Input::of(&[], &[2.])];
+    let [forward, backward, last] = info_nce_tolerance(33, 33, 16, 2f64.exp());
+    let stored = [forward, backward.storing(1e-4), last.storing(1e-4)];
+    // In f16 the loss and its gradients are rounded once, from f32.
+    cases.push(of_info_nce("f16 features", symmetric, inputs, stored));
+    cases.extend(combinations());
+    cases
+}
+
+/// Rows of x, rows of y where there are more, features, similarities that each row has to itself.
+const SIZE: (usize, usize, usize, usize) = (19, 26, 7, 5);
+
+/// What can be asked of a softmax loss.
+#[derive(Clone, Copy, PartialEq)]
+enum Ask {
+    Classes,
+    Soft,
+    NoTargets,
+    MaskedNan,
+    Smoothing,
+    Decoupled,
+    HardNegatives,
+    ExcludeSelf,
+    Queue,
+    OwnNegatives,
+    Sum,
+    PerRow,
+    SmallBlocks,
+}
+
+use Ask::*;
+
+const ALL: [Ask; 13] = [
+    Classes,
+    Soft,
+    NoTargets,
+    MaskedNan,
+    Smoothing,
+    Decoupled,
+    HardNegatives,
+    ExcludeSelf,
+    Queue,
+    OwnNegatives,
+    Sum,
+    PerRow,
+    SmallBlocks,
+];
+
+/// Pairs that exclude each other: two sorts of targets, two reductions, and those that the operation refuses.
+const EXCLUSIVE: &[(Ask, Ask)] = &[
+    (Classes, Soft),
+    (Classes, NoTargets),
+    (Soft, NoTargets),
+    (Sum, PerRow),
+    (Smoothing, Decoupled),
+    (Soft, Decoupled),
+    (Soft, HardNegatives),
+    (NoTargets, Decoupled),
+    (NoTargets, HardNegatives),
+    (NoTargets, Smoothing),
+    (ExcludeSelf, Queue),
+];
+
+impl Ask {
+    fn name(self) -> &'static str {
+        match self {
+            Classes => "classes",
+            Soft => "soft targets",
+            NoTargets => "no targets",
+            MaskedNan => "masked NaN",
+            Smoothing => "smoothing",
+            Decoupled => "decoupled",
+            HardNegatives => "hard negatives",
+            ExcludeSelf => "one set",
+            Queue => "queue",
+            OwnNegatives => "own negatives",
+            Sum => "sum",
+            PerRow => "per row",
+            SmallBlocks => "small blocks",
+        }
+    }
+}
+
+/// Everything alone and everything with everything else that it goes with, symmetric and one-way, and all at once.
+fn combinations() -> Vec<Case> {
+    let mut sets: Vec<Vec<Ask>> = ALL.iter().map(|&ask| vec![ask]).collect();
+    for (at, &first) in ALL.iter().enumerate() {
+        sets.extend(ALL[at + 1..].iter().map(|&second| vec![first, second]));
+    }
+    sets.push(vec![Classes, MaskedNan, Smoothing, HardNegatives, Queue, OwnNegatives, Sum, SmallBlocks]);
+    sets.push(vec![
+        Classes,
+        MaskedNan,
+        Decoupled,
+        HardNegatives,
+        ExcludeSelf,
+        OwnNegatives,
+        PerRow,
+        SmallBlocks,
+    ]);
+    let has = |set: &[Ask], ask: &Ask| set.contains(ask);
+    sets.retain(|set| !EXCLUSIVE.iter().any(|(a, b)| has(set, a) && has(set, b)));
+    // The diagonal has nothing else to be excluded from.
+    sets.retain(|set| {
+        !has(set, &ExcludeSelf) || [Classes, Soft, NoTargets].iter().any(|kind| has(set, kind))
+    });
+    let both = |set: &Vec<Ask>| {
+        // Rows and columns of different numbers have no common loss per row.
+        let symmetric = !(has(set, &PerRow) && has(set, &Queue));
+        [true, false]
+            .into_iter()
+            .filter(move |way| symmetric || !way)
+            .map(|way| combination(set, way))
+            .collect::<Vec<_>>()
+    };
+    sets.iter().flat_map(both).collect()
+}
+
+fn combination(set: &[Ask], symmetric: bool) -> Case {
+    let (n, more, d, k) = SIZE;
+    let has = |ask: Ask| set.contains(&ask);
+    let m = if has(Queue) { more } else { n };
+    // Row 4 has a class of its own, row 3 none.
+    let class = |i: usize| match i {
+        3 => -1,
+        4 => 9,
+        i => (i % 4) as i64,
+    };
+    let classes = |count: usize| (0..count).map(class).collect::<Arc<[i64]>>();
+    let keep =
+        |count: usize, out: [usize; 2]| Some((0..count).map(|i| !out.contains(&i)).collect::<Arc<[bool]>>());
+    let (masked_rows, masked_cols) = ([2, 5], [2, 7]);
+    let base = InfoNceOptions {
+        symmetric,
+        keep_rows: if has(MaskedNan) { keep(n, masked_rows) } else { None },
+        keep_cols: if has(MaskedNan) { keep(m, masked_cols) } else { None },
+        smoothing: if has(Smoothing) { 0.1 } else { 0. },
+        decoupled: has(Decoupled),
+        hard_negatives: if has(HardNegatives) { 3. } else { 0. },
+        exclude_self: has(ExcludeSelf),
+        reduction: match (has(Sum), has(PerRow)) {
+            (true, _) => Reduction::Sum,
+            (_, true) => Reduction::None,
+            _ => Reduction::Mean,
+        },
+        scratch_bytes: if has(SmallBlocks) { 200 } else { 16 << 20 },
+        targets: match (has(Classes), has(NoTargets)) {
+            (true, _) => Targets::Classes { rows: classes(n), cols: classes(m) },
+            (_, true) => Targets::None,
+            _ => Targets::Diagonal,
+        },
+    };
+    let soft = has(Soft)
+        .then(|| Input::uniform("soft", &[n, m], 1.).map(|at, v| if at % 3 == 0 { 0. } else { v.abs() }));
+    let options = move |run: &Run| -> Result<InfoNceOptions> {
+        let targets = match &soft {
+            Some(soft) => Targets::Soft(run.tensor(soft)?),
+            None => base.targets.clone(),
+        };
+        Ok(InfoNceOptions { targets, ..base.clone() })
+    };
+    let nan = |input: Input, rows: [usize; 2]| {
+        let cols = input.shape[1];
+        input.map(|at, v| if has(MaskedNan) && rows.contains(&(at / cols)) { f64::NAN } else { v })
+    };
+    let t = (1f64 / 0.07).ln();
+    let mut inputs = vec![
+        nan(Input::unit_rows("x", n, d), masked_rows),
+        nan(Input::unit_rows("y", m, d), masked_cols),
+        Input::of(&[], &[t]),
+    ];
+    if has(OwnNegatives) {
+        inputs.push(nan(Input::uniform("own", &[n, k], 1.), masked_rows));
+    }
+    // A negative's logit is at most the scale and its bonus; without a mean, all rows add up.
+    let scale = t.exp() + if has(HardNegatives) { 3. } else { 0. };
+    let rows = if has(Sum) || has(PerRow) { n as f64 } else { 1. };
+    let [forward, backward, _] = info_nce_tolerance(n, m + k, d, scale);
+    let times = |tolerance: Tolerance| Tolerance { abs: tolerance.abs * rows, ..tolerance };
+    let way = if symmetric { "symmetric" } else { "one-way" };
+    let names: Vec<_> = set.iter().map(|ask| ask.name()).collect();
+    let name = format!("{way}: {}", names.join(" + "));
+    // The gradient of the scale sums over every logit, the others over some.
+    let sums = Tolerance { abs: backward.abs * n as f64, ..backward };
+    of_rule_with(name, &INFO_NCE, options, inputs, (times(forward), times(sums))).f32_only()
+}
+
+pub(super) fn info_nce_bench(scale: Scale) -> Vec<Case> {
+    let (n, d) = (scale.pick(512, 16384), scale.pick(128, 512));
+    let options = InfoNceOptions::default();
+    vec![
+        info_nce_case(format!("symmetric {n} {d}"), (n, n, d), 2.66, &options).flops(8. * (n * n * d) as f64),
+    ]
+}
