@@ -42,6 +42,12 @@ fn derivative(v: f32) -> f32 {
             return s + near * 2.0 * s * sigmoid(-2.0 * gelu_tanh_inner(v)) * inner;
         }
         case 9u: { return select(0.0, 1.0, v >= params.alpha && v <= params.beta); }
+        case 10u: { return sigmoid(v); }
+        case 11u: {
+            if v == 0.0 { return 0.0; }
+            if params.alpha == 0.5 { return 0.5 / sqrt(v); }
+            return params.alpha * power(v, params.alpha - 1.0);
+        }
         default: { return 1.0; }
     }
 }

@@ -10,6 +10,8 @@ fn activation(kind: u32, v: f32, alpha: f32, beta: f32) -> f32 {
         case 7u: { return gelu(v); }
         case 8u: { return gelu_tanh(v); }
         case 9u: { return clamp(v, alpha, beta); }
+        case 10u: { return softplus(v); }
+        case 11u: { return power(v, alpha); }
         default: { return v; }
     }
 }

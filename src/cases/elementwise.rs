@@ -48,7 +48,15 @@ pub(super) fn unary() -> Vec<Case> {
         of_rule("gelu_tanh", &UNARY, Unary::GeluTanh, vec![x(5.)], gelu),
         of_rule("clamp", &UNARY, Unary::Clamp(-1., 2.), vec![Input::integers("clamp", &[129])], exact),
     ];
-    for kind in [Unary::Tanh, Unary::Sigmoid, Unary::Relu, Unary::Gelu, Unary::GeluTanh] {
+    cases.push(of_rule("softplus", &UNARY, Unary::Softplus, vec![x(30.)], saturating));
+    // The logarithm of v^p is at most 2.5 ln 8.
+    let power = (Tolerance::exponential(5.2), Tolerance::exponential(5.2));
+    for p in [0.5, 2., -1., 2.5] {
+        cases.push(of_rule(format!("power {p}"), &UNARY, Unary::Power(p), vec![positive()], power));
+    }
+    let at_zero = Input::of(&[4], &[0., 1., 4., 0.]);
+    cases.push(of_rule("power, at 0", &UNARY, Unary::Power(0.5), vec![at_zero], power));
+    for kind in [Unary::Tanh, Unary::Sigmoid, Unary::Relu, Unary::Gelu, Unary::GeluTanh, Unary::Softplus] {
         let huge = Input::of(&[8], &[1e30, -1e30, 1e4, -1e4, 100., -100., 0., -0.]);
         cases
             .push(of_rule(format!("huge values, {kind:?}"), &UNARY, kind, vec![huge], saturating).f32_only());

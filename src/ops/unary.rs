@@ -61,13 +61,16 @@ pub(super) fn code(kind: Unary) -> (u32, f32, f32) {
         Unary::Gelu => (7, 0., 0.),
         Unary::GeluTanh => (8, 0., 0.),
         Unary::Clamp(low, high) => (9, low as f32, high as f32),
+        Unary::Softplus => (10, 0., 0.),
+        Unary::Power(p) => (11, p as f32, 0.),
     }
 }
 
 /// `out = f(x)`, element by element, any shape.
 ///
 /// Non-finite values, of `x` or of the result (`log(0)`, `exp(100)`), are what the formula gives on the CPU and
-/// unspecified on a GPU. Errors: `x` is not floating-point; a clamp whose lower bound is not below its upper one.
+/// unspecified on a GPU; so are powers of negative numbers. Errors: `x` is not floating-point; a clamp whose lower bound is
+/// not below its upper one.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, ops::{Unary, unary}};

@@ -104,6 +104,15 @@ impl InfoNce {
         }
     }
 
+    /// Rows and columns of a block of logits, and the blocks: [`block_size`](super::block_size), [`blocks`](super::blocks).
+    pub(crate) fn block_size(&self, scratch_bytes: usize) -> (usize, usize) {
+        super::block_size((self.n, self.m), scratch_bytes)
+    }
+
+    pub(crate) fn blocks(&self, scratch_bytes: usize) -> impl Iterator<Item = super::LogitBlock> + use<> {
+        super::blocks((self.n, self.m), scratch_bytes)
+    }
+
     /// Whether the entry in row i and column j is one at all.
     pub(crate) fn keeps(&self, i: usize, j: usize) -> bool {
         self.rows[i] != MASKED && self.cols[j] != MASKED && !(self.exclude_self && i == j)
@@ -116,34 +125,6 @@ impl InfoNce {
             TargetKind::Soft => soft[i * self.m + j],
             TargetKind::None => 0.,
         }
-    }
-
-    /// The blocks of the logits in order: (first row, rows, first column, columns). Both devices cut alike. Example:
-    /// [`InfoNce::block_size`].
-    pub fn blocks(&self, scratch_bytes: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> + use<> {
-        let (rows, cols) = self.block_size(scratch_bytes);
-        let starts = move |whole: usize, each: usize| {
-            (0..whole).step_by(each).map(move |at| (at, each.min(whole - at)))
-        };
-        let (n, m) = (self.n, self.m);
-        starts(n, rows).flat_map(move |(r, rows)| starts(m, cols).map(move |(c, cols)| (r, rows, c, cols)))
-    }
-
-    /// Rows and columns of a block of f32 in a scratch memory: nearly square, because thin products are slow; at least 1 × 1
-    /// whatever the budget.
-    ///
-    /// ```
-    /// use crossmodal::reference::InfoNce;
-    /// let problem = InfoNce::diagonal(100, 100, 8, true);
-    /// assert_eq!(problem.block_size(4 * 64), (8, 8));
-    /// assert_eq!(problem.blocks(1 << 20).collect::<Vec<_>>(), [(0, 100, 0, 100)]);
-    /// ```
-    pub fn block_size(&self, scratch_bytes: usize) -> (usize, usize) {
-        let elements = (scratch_bytes / 4).max(1);
-        let side = elements.isqrt().max(1);
-        let rows = self.n.min(side);
-        let cols = self.m.min(elements / rows).max(1);
-        (self.n.min(elements / cols).max(1), cols)
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod adamw;
 mod binary;
+mod blocks;
 mod clip_global_norm;
 mod concat;
 mod gather;
@@ -23,12 +24,14 @@ mod log_softmax;
 mod log_sum_exp;
 mod matmul;
 mod reduce;
+mod siglip;
 mod softmax;
 mod transpose;
 mod unary;
 
 pub use adamw::{AdamwStep, adamw};
 pub use binary::{Binary, binary};
+pub use blocks::{LogitBlock, block_size, blocks};
 pub use clip_global_norm::clip_global_norm;
 pub use concat::{Block, copy_block};
 pub use gather::{gather, gather_backward};
@@ -40,6 +43,7 @@ pub use log_softmax::{log_softmax, log_softmax_backward};
 pub use log_sum_exp::{log_sum_exp, log_sum_exp_backward};
 pub use matmul::{MatmulShape, matmul};
 pub use reduce::{Reduce, max_backward, reduce};
+pub use siglip::{Siglip, siglip, siglip_backward};
 pub use softmax::{softmax, softmax_backward};
 pub use transpose::strided_copy;
 pub use unary::Unary;

@@ -27,6 +27,10 @@ pub enum Unary {
     GeluTanh,
     /// `min(max(v, low), high)`, with derivative 1 on the closed interval.
     Clamp(f64, f64),
+    /// `ln(1 + eᵛ)`, without overflow.
+    Softplus,
+    /// `vᵖ` for v ≥ 0, with derivative 0 at 0.
+    Power(f64),
 }
 
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
@@ -62,6 +66,8 @@ impl Unary {
             }
             Unary::Gelu => v * normal_cdf(v),
             Unary::GeluTanh => v * sigmoid(2. * SQRT_2_OVER_PI * (v + 0.044715 * v * v * v)),
+            Unary::Softplus => v.max(0.) + (-v.abs()).exp().ln_1p(),
+            Unary::Power(p) => v.powf(p),
             Unary::Clamp(low, high) => {
                 if v < low {
                     low
@@ -95,6 +101,14 @@ impl Unary {
                 let u = 2. * SQRT_2_OVER_PI * (v + 0.044715 * v * v * v);
                 let du = 2. * SQRT_2_OVER_PI * (1. + 3. * 0.044715 * v * v);
                 sigmoid(u) + v * sigmoid(u) * sigmoid(-u) * du
+            }
+            Unary::Softplus => sigmoid(v),
+            Unary::Power(p) => {
+                if v == 0. {
+                    0.
+                } else {
+                    p * v.powf(p - 1.)
+                }
             }
             Unary::Clamp(low, high) => f64::from(v >= low && v <= high),
         }
