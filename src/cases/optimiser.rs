@@ -61,6 +61,9 @@ pub(super) fn clip_global_norm() -> Vec<Case> {
         clip_case("three, one empty", vec![x(64, 1.), x(0, 1.), x(1, 1.)], 0.25),
         clip_case("all zero", vec![Input::of(&[5], &[0.; 5])], 1.),
         clip_case("entries of 1e20", vec![x(65, 1e20)], 1.).f32_only(),
+        // The largest entry, and the largest partial norm, on an odd lane: no other would do as the scale.
+        clip_case("1e25 behind 1e-3", vec![Input::of(&[1], &[1e-3]), Input::of(&[2], &[1e-3, 1e25])], 1.)
+            .f32_only(),
         clip_case("several partial norms", vec![x(40_000, 1.), x(17_000, 1.)], 2.),
     ]
 }

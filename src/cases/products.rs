@@ -185,6 +185,15 @@ pub(super) fn info_nce() -> Vec<Case> {
     }
     cases.push(info_nce_case("a scale of 100".into(), (33, 33, 16), 100f64.ln(), symmetric));
     cases.push(info_nce_case("a temperature of 1e-4".into(), (33, 33, 16), 1e4f64.ln(), symmetric));
+    // The last block is one similarity of 0 in a scratch that still holds a 1 behind it.
+    let inputs = vec![
+        Input::of(&[3, 2], &[1., 0., 0., 1., 0.6, 0.8]),
+        Input::of(&[3, 2], &[1., 0., 0.6, 0.8, 0.8, -0.6]),
+        Input::of(&[], &[1e4f64.ln()]),
+    ];
+    let options = InfoNceOptions { scratch_bytes: 16, ..symmetric };
+    let tolerance = info_nce_tolerance(3, 3, 2, 1e4);
+    cases.push(of_info_nce("a temperature of 1e-4, blocks of 2 x 2", options, inputs, tolerance).f32_only());
     let same = || Input::of(&[65, 3], &[1., 0., 0.].repeat(65));
     let inputs = vec![same(), same(), Input::of(&[], &[0.])];
     cases.push(
