@@ -2,10 +2,15 @@
 
 mod common;
 
+use crossmodal::autograd::Tape;
+use crossmodal::ops::cosine_similarity::COSINE_SIMILARITY;
+use crossmodal::ops::gather::GATHER;
+use crossmodal::ops::info_nce::INFO_NCE;
+use crossmodal::ops::l2_normalize::L2_NORMALIZE;
 use crossmodal::ops::{
-    Binary, Indices, InfoNceOptions, MatmulOptions, Pairing, Reduce, ReduceOptions, binary, concat,
-    cosine_similarity, gather, info_nce, l2_normalize, log_sum_exp, matmul, reduce, softmax, split, sub,
-    transpose,
+    Binary, Indices, InfoNceOptions, MatmulOptions, Pairing, Reduce, ReduceOptions, Rule, Unary, binary,
+    concat, cosine_similarity, gather, info_nce, l2_normalize, log_sum_exp, matmul, reduce, softmax, split,
+    sub, transpose, unary,
 };
 use crossmodal::{DType, Device, Tensor};
 
@@ -70,6 +75,95 @@ fn log_sum_exp_subtracts_the_maximum_of_what_is_there() {
     });
 }
 
+/// v σ(2√(2/π)(v + 0.044715 v³)), by decimal arithmetic of 40 digits.
+#[test]
+fn gelu_by_tanh_has_its_known_values() {
+    let known = [
+        (-3., -0.003_637_392_081_773_019),
+        (-1., -0.158_808_009_391_723_23),
+        (-0.5, -0.154_285_990_174_856_08),
+        (0., 0.),
+        (0.5, 0.345_714_009_825_143_92),
+        (1., 0.841_191_990_608_276_7),
+        (3., 2.996_362_607_918_227),
+    ];
+    let (points, values): (Vec<_>, Vec<_>) = known.into_iter().unzip();
+    everywhere(|device, dtype| {
+        let x = tensor(device, dtype, &[points.len()], &points);
+        let got = unary(Unary::GeluTanh, &x).unwrap().to_f64_vec().unwrap();
+        close(&got, &values, if dtype == DType::F64 { 1e-15 } else { 5e-7 });
+    });
+}
+
+/// The gradients of the inputs of an operation with one result.
+fn gradients<O: Send + Sync + 'static>(
+    rule: &'static Rule<O>,
+    options: O,
+    inputs: &[&Tensor],
+    upstream: &Tensor,
+) -> Vec<Tensor> {
+    let tape = Tape::new();
+    let leaves: Vec<_> = inputs.iter().map(|input| tape.leaf(input)).collect();
+    let out = tape.apply(rule, options, &leaves.iter().collect::<Vec<_>>()).unwrap();
+    let gradients = tape.backward_from(&out, upstream).unwrap();
+    leaves.iter().map(|leaf| gradients.get(leaf).unwrap().clone()).collect()
+}
+
+#[test]
+fn a_zero_vector_has_no_gradient() {
+    everywhere(|device, dtype| {
+        let of = |shape: &[usize], values: &[f64]| tensor(device, dtype, shape, values);
+        let x = of(&[2, 2], &[0., 0., 3., 4.]);
+        let dx = &gradients(&L2_NORMALIZE, (), &[&x], &of(&[2, 2], &[5., -7., 5., -7.]))[0];
+        let dx = dx.to_f64_vec().unwrap();
+        assert_eq!(dx[..2], [0., 0.]);
+        // (g − x̂⟨x̂, g⟩) / 5 with ⟨x̂, g⟩ = −2.6
+        close(&dx[2..], &[1.312, -0.984], 1e-6);
+        let y = of(&[2, 2], &[1., 2., 0., 0.]);
+        let of_cosine = |pairing, shape: &[usize]| {
+            let upstream = of(shape, &vec![2.; shape.iter().product()]);
+            let both = gradients(&COSINE_SIMILARITY, pairing, &[&x, &y], &upstream);
+            [0, 1].map(|i| both[i].to_f64_vec().unwrap())
+        };
+        assert_eq!(of_cosine(Pairing::Pairs, &[2]), [[0.; 4]; 2], "either is zero in each pair");
+        let [dx, dy] = of_cosine(Pairing::AllPairs, &[2, 2]);
+        assert_eq!((&dx[..2], &dy[2..]), (&[0.; 2][..], &[0.; 2][..]));
+        close(&dx[2..], &[-0.057_243_340_223_994_62, 0.042_932_505_167_995_95], 1e-7);
+    });
+}
+
+/// Not whole numbers: another order of summation would round otherwise. Lists of 3000, which are summed in two levels.
+#[test]
+fn the_gradient_of_a_gather_has_the_same_bits_every_time() {
+    let (rows, width, count) = (3, 5, 9000);
+    let indices: Vec<u32> = (0..count as u32).map(|i| (i * i + i / 7) % rows as u32).collect();
+    let grads: Vec<f64> = (0..count * width).map(|i| (i as f64 * 0.7).sin() * (i % 97) as f64).collect();
+    let run = |device: &Device, dtype| {
+        let grad = tensor(device, dtype, &[count, width], &grads);
+        let x = Tensor::zeros(device, &[rows, width], dtype).unwrap();
+        let dx = gradients(&GATHER, Indices::new(device, &indices).unwrap(), &[&x], &grad);
+        dx[0].to_f64_vec().unwrap()
+    };
+    everywhere(|device, dtype| {
+        let first = run(device, dtype);
+        assert!(first.iter().all(|sum| sum.is_finite() && *sum != 0.));
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(first, pool.install(|| run(device, dtype)), "{} {dtype}", device.name());
+        }
+    });
+}
+
+/// −∞ is what the log-sum-exp of nothing is: on the CPU, where it is carried through.
+#[test]
+fn the_log_sum_exp_of_nothing_adds_nothing() {
+    const NONE: f64 = f64::NEG_INFINITY;
+    for dtype in [DType::F64, DType::F32] {
+        let parts = tensor(&Device::Cpu, dtype, &[3, 2], &[NONE, NONE, NONE, 3., 3., NONE]);
+        assert_eq!(log_sum_exp(&parts).unwrap().to_f64_vec().unwrap(), [NONE, 3., 3.], "{dtype}");
+    }
+}
+
 fn loss(x: &Tensor, y: &Tensor, t: f64, symmetric: bool) -> f64 {
     let scale = tensor(x.device(), x.dtype(), &[], &[t]);
     let options = InfoNceOptions { symmetric, ..InfoNceOptions::default() };
@@ -103,7 +197,6 @@ fn info_nce_at_its_edges() {
 
 #[test]
 fn one_pair_has_no_gradient() {
-    use crossmodal::{autograd::Tape, ops::info_nce::INFO_NCE};
     everywhere(|device, dtype| {
         let tape = Tape::new();
         let [x, y] = [[0.6, 0.8], [0.8, -0.6]].map(|v| tape.leaf(&tensor(device, dtype, &[1, 2], &v)));
