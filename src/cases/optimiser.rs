@@ -65,6 +65,7 @@ pub(super) fn clip_global_norm() -> Vec<Case> {
         clip_case("1e25 behind 1e-3", vec![Input::of(&[1], &[1e-3]), Input::of(&[2], &[1e-3, 1e25])], 1.)
             .f32_only(),
         clip_case("several partial norms", vec![x(40_000, 1.), x(17_000, 1.)], 2.),
+        clip_case("66 partial norms", vec![x(66 * 16_384, 1.)], 2.),
     ]
 }
 
