@@ -104,6 +104,7 @@ pub(super) fn l2_normalize() -> Vec<Case> {
             vec![Input::of(&[2, 3], &[0., 0., 0., 3., 0., 4.])],
             tolerance(3),
         ),
+        of_rule("zero rows, exactly", &L2_NORMALIZE, (), vec![Input::of(&[3, 65], &[0.; 195])], EXACT),
         // Gradients of such rows are as large as the rows are small.
         of_rule(
             "entries of 1e-20",
