@@ -53,7 +53,7 @@ pub(super) fn unary() -> Vec<Case> {
         cases
             .push(of_rule(format!("huge values, {kind:?}"), &UNARY, kind, vec![huge], saturating).f32_only());
     }
-    for count in [0, 1, 255, 256, 257] {
+    for count in [0, 1, 255, 256, 257, 1000] {
         let input = Input::integers("count", &[count]);
         cases.push(of_rule(format!("relu, {count} elements"), &UNARY, Unary::Relu, vec![input], exact));
     }
@@ -74,6 +74,7 @@ pub(super) fn binary() -> Vec<Case> {
             (&[2, 1, 3], &[4, 1]),
             (&[0, 4], &[4]),
             (&[300, 2], &[1, 2]),
+            (&[40, 65], &[65]),
         ] {
             let inputs = vec![Input::integers("a", a), Input::integers("b", b)];
             cases.push(of_rule(format!("{name} {a:?} {b:?}, integers"), &BINARY, kind, inputs, exact));
@@ -90,7 +91,7 @@ pub(super) fn binary() -> Vec<Case> {
 pub(super) fn cast() -> Vec<Case> {
     let exact = (Tolerance::exact(), Tolerance::exact());
     let small = |count| Input::integers("cast", &[count]);
-    let mut cases: Vec<_> = [0, 1, 257]
+    let mut cases: Vec<_> = [0, 1, 257, 1000]
         .map(|count| {
             of_rule(format!("to f32, {count} elements"), &CAST, DType::F32, vec![small(count)], exact)
         })

@@ -125,6 +125,9 @@ pub(super) fn cosine_similarity() -> Vec<Case> {
         let both = vec![zero, Input::of(&[2, 2], &[1., 2., 3., 4.])];
         let tolerance = (Tolerance::ulps(8.), Tolerance::cancelling(16., 1.));
         cases.push(of_rule(format!("{name}, a zero row"), &COSINE_SIMILARITY, pairing, both, tolerance));
+        // Its gradient is 0, and that of the other side a sum of its zeros.
+        let zeros = vec![Input::of(&[3, 5], &[0.; 15]), Input::integers("y", &[3, 5])];
+        cases.push(of_rule(format!("{name}, zero rows, exactly"), &COSINE_SIMILARITY, pairing, zeros, EXACT));
         // The gradient of such rows is 0 up to the rounding of rows of length one, over their length.
         for (size, gradient) in [(1e-20, 1e20), (1e20, 1e-20)] {
             let x = || Input::of(&[2, 3], &[size; 6]);
@@ -185,6 +188,15 @@ pub(super) fn info_nce() -> Vec<Case> {
     }
     cases.push(info_nce_case("a scale of 100".into(), (33, 33, 16), 100f64.ln(), symmetric));
     cases.push(info_nce_case("a temperature of 1e-4".into(), (33, 33, 16), 1e4f64.ln(), symmetric));
+    // The last block is one similarity of 0 in a scratch that still holds a 1 behind it.
+    let inputs = vec![
+        Input::of(&[3, 2], &[1., 0., 0., 1., 0.6, 0.8]),
+        Input::of(&[3, 2], &[1., 0., 0.6, 0.8, 0.8, -0.6]),
+        Input::of(&[], &[1e4f64.ln()]),
+    ];
+    let options = InfoNceOptions { scratch_bytes: 16, ..symmetric };
+    let tolerance = info_nce_tolerance(3, 3, 2, 1e4);
+    cases.push(of_info_nce("a temperature of 1e-4, blocks of 2 x 2", options, inputs, tolerance).f32_only());
     let same = || Input::of(&[65, 3], &[1., 0., 0.].repeat(65));
     let inputs = vec![same(), same(), Input::of(&[], &[0.])];
     cases.push(

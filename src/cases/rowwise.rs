@@ -36,6 +36,8 @@ fn of_logits(rule: &'static Rule<()>, tolerance: fn(usize, f64) -> (Tolerance, T
         case("all the same".into(), Input::of(&[2, 65], &[1.; 130]), 1.),
         row("65 logits at -104", &[-104.; 65]),
         row("logits of ±1e4", &[1e4, -1e4, 1e4, 0., 9999.]),
+        // A maximum on an odd lane, and a greater one at the head of the next row: neither another would do.
+        case("rows far apart".into(), Input::of(&[2, 2], &[0., 200., 400., 0.]), 400.),
         row("a long tail", &(0..65).map(|i| f64::from(i) * -2.5).collect::<Vec<_>>()),
         case("±60".into(), Input::uniform("logits", &[4, 129], 60.), 60.),
     ]);
@@ -102,6 +104,7 @@ pub(super) fn l2_normalize() -> Vec<Case> {
             vec![Input::of(&[2, 3], &[0., 0., 0., 3., 0., 4.])],
             tolerance(3),
         ),
+        of_rule("zero rows, exactly", &L2_NORMALIZE, (), vec![Input::of(&[3, 65], &[0.; 195])], EXACT),
         // Gradients of such rows are as large as the rows are small.
         of_rule(
             "entries of 1e-20",
@@ -116,6 +119,15 @@ pub(super) fn l2_normalize() -> Vec<Case> {
             &L2_NORMALIZE,
             (),
             vec![Input::of(&[1, 4], &[1e20, -1e20, 1e20, 1e20])],
+            (Tolerance::ulps(8.), Tolerance::cancelling(16., 1e-20)),
+        )
+        .f32_only(),
+        // The largest entry on an odd lane: no other would do as the scale.
+        of_rule(
+            "1e20 behind 1e-20",
+            &L2_NORMALIZE,
+            (),
+            vec![Input::of(&[1, 2], &[1e-20, 1e20])],
             (Tolerance::ulps(8.), Tolerance::cancelling(16., 1e-20)),
         )
         .f32_only(),
@@ -134,6 +146,8 @@ pub(super) fn reduce() -> Vec<Case> {
             (vec![257, 5], 0),
             (vec![2, 9000], 1),
             (vec![600, 3], 0),
+            (vec![2, 1100], 0),
+            (vec![5, 7], 1),
             (vec![0, 3], 1),
             (vec![3, 2, 0], 1),
         ] {

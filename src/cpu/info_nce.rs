@@ -216,3 +216,18 @@ fn gradient_row(
     subtract(row);
     row.iter_mut().for_each(|v| *v *= factor);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_partials_add_nothing() {
+        let full = Partial { max: -200., sum: 3. };
+        let merged = |a: Partial, b: Partial| (a.merge(b).max, a.merge(b).sum);
+        assert_eq!(merged(EMPTY, EMPTY), (f32::NEG_INFINITY, 0.));
+        assert_eq!(merged(EMPTY, full), (-200., 3.));
+        assert_eq!(merged(full, EMPTY), (-200., 3.));
+        assert_eq!(merged(full, Partial { max: 300., sum: 2. }), (300., 2.), "e⁻⁵⁰⁰ is 0 in f32");
+    }
+}

@@ -384,7 +384,7 @@ impl Gpu {
 
     fn submit_locked(&self, recorder: &mut recorder::Recorder) -> Result<()> {
         if recorder.is_empty() {
-            return Ok(());
+            return self.check_not_lost("submitting commands");
         }
         let profile = &mut self.0.profile.lock().expect("profile lock");
         let done = self
