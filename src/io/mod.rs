@@ -69,7 +69,8 @@ impl Features {
             let expected = format!("row numbers below {}", self.rows);
             return Err(Error::argument("select", "rows", expected, row));
         }
-        let values = crate::reference::gather(&self.values, rows, self.cols);
+        let row = |&row: &u32| &self.values[row as usize * self.cols..][..self.cols];
+        let values = rows.iter().flat_map(row).copied().collect();
         Ok(Features { rows: rows.len(), cols: self.cols, values })
     }
 }
