@@ -43,7 +43,7 @@ const FORWARD: Kernel = Kernel::new::<Params>(
     &[read("grad"), write("weight"), write("first"), write("second")],
 );
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// A step of AdamW (Loshchilov and Hutter, 2019) in place:

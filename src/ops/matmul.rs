@@ -66,7 +66,7 @@ params! {
 const FORWARD: Kernel =
     Kernel::new::<Params>("matmul", "forward", SOURCE, &[read("a"), read("b"), read("bias"), write("out")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// The part of the product that one workgroup computes, as in the shader.
@@ -100,7 +100,7 @@ impl Default for MatmulOptions {
     }
 }
 
-/// How the tape calls [`matmul`]: inputs a, b and perhaps a bias. With an activation, what goes into it is kept.
+/// How the tape calls [`matmul`]: inputs a, b and perhaps a bias. With an activation, what goes into it is kept. Example: [the module](self).
 pub const MATMUL: Rule<MatmulOptions> = Rule {
     name: "matmul",
     forward: |options, inputs| {

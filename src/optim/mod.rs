@@ -18,6 +18,7 @@ mod adamw;
 mod checkpoint;
 mod schedule;
 mod sgd;
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 mod state;
 
 pub use adamw::AdamW;
@@ -25,6 +26,7 @@ pub use adamw::AdamW;
 pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use schedule::CosineSchedule;
 pub use sgd::Sgd;
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 pub use state::{Optimiser, OptimiserState};
 
 use crate::error::Result;
