@@ -142,12 +142,13 @@ pub(super) fn cosine_similarity() -> Vec<Case> {
 /// The error of a loss of logits of size `scale`: their products' rounding, times the scale, times a few.
 /// For the loss, for the gradients of x and y, and for that of the scale.
 fn info_nce_tolerance(n: usize, m: usize, d: usize, scale: f64) -> [Tolerance; 3] {
-    let logit = (d as f64).sqrt() * 6e-8 * scale + 2.4e-7 * scale;
-    let probability = 2. * logit + Tolerance::exponential(20.).rel + 6e-8 * (m as f64).sqrt();
-    let forward = Tolerance { abs: 2. * logit + probability, rel: 4e-7, magnitude: 0. };
+    let rounding = Tolerance::ulps(0.5).rel;
+    let logit = ((d as f64).sqrt() + 4.) * rounding * scale;
+    let probability = 2. * logit + Tolerance::exponential(20.).rel + rounding * (m as f64).sqrt();
+    let carried = |error: f64| Tolerance::carried(error).and(Tolerance::ulps(3.));
+    let forward = carried(2. * logit + probability);
     // The probabilities in a row of G sum to about 2/n; ∂t sums over all rows, each logit at most the scale.
-    let backward = |abs: f64| Tolerance { abs, rel: 4e-7, magnitude: 0. };
-    [forward, backward(scale * probability * 2. / n as f64), backward(scale * probability)]
+    [forward, carried(scale * probability * 2. / n as f64), carried(scale * probability)]
 }
 
 fn of_info_nce(

@@ -75,7 +75,7 @@ const GRADIENT: Kernel = Kernel::new::<Params>(
     &[read("row_part"), read("col_part"), read("log_factor"), read("upstream"), write("block")],
 );
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&ROW_SWEEP, &COLUMN_SWEEP, &ROW_LOSSES, &GRADIENT];
 
 /// Which directions count, and how much scratch memory the blocks may take.
@@ -103,7 +103,7 @@ impl Default for InfoNceOptions {
     }
 }
 
-/// How the tape calls [`info_nce`]: inputs x, y, log_scale. Row and column statistics are kept, but in f64.
+/// How the tape calls [`info_nce`]: inputs x, y, log_scale. Row and column statistics are kept, but in f64. Example: [the module](self).
 pub const INFO_NCE: Rule<InfoNceOptions> = Rule {
     name: "info_nce",
     forward: |options, inputs| {

@@ -25,6 +25,7 @@ pub struct InfoNce {
 
 impl InfoNce {
     /// The blocks of the logits in order: (first row, rows, first column, columns). Both devices cut alike.
+    /// Example: [`InfoNce::block_size`].
     pub fn blocks(self, scratch_bytes: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
         let (rows, cols) = self.block_size(scratch_bytes);
         let starts = move |whole: usize, each: usize| {
