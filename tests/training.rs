@@ -149,9 +149,9 @@ fn recipes_that_cannot_train_are_refused() {
     for (recipe, words) in [
         (Recipe { batch_size: 1, ..good }, "batch size: expected at least 2"),
         (Recipe { batch_size: 33, ..good }, "at most the 32 training rows, got 33"),
-        (Recipe { dim: 0, ..good }, "at least 1 each"),
+        (Recipe { dim: 0, ..good }, "at least 1"),
         (Recipe { dim: usize::MAX, ..good }, "dim: expected at most 65536"),
-        (Recipe { epochs: 0, ..good }, "at least 1 each"),
+        (Recipe { epochs: 0, ..good }, "at least 1"),
         (
             Recipe { learning_rate: f64::NAN, ..good },
             "learning rate: expected a finite number above 0, got NaN",
