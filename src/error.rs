@@ -7,9 +7,10 @@
 //! assert_eq!(error.to_string(), "Tensor: data: expected 3 elements for shape [3], got 1");
 //! ```
 
-/// What a call of this crate can fail with. An operation that fails changes none of its arguments; a file is
-/// whole or not there. Functions without a [`Result`] expect what their documentation says of their arguments
-/// and panic otherwise.
+/// What a call of this crate can fail with. An operation that fails changes none of its arguments, but one:
+/// [`adamw`](crate::ops::adamw()) on a GPU tensor of several pieces is done in parts, and where the memory or the
+/// driver fails in the middle the earlier parts have made the step. A file is whole or not there. Functions
+/// without a [`Result`] expect what their documentation says of their arguments and panic otherwise.
 ///
 /// ```
 /// use crossmodal::{Device, Error};

@@ -216,6 +216,7 @@ fn a_destroyed_device_is_an_error_in_every_call() {
         Tensor::from_vec(&device, &[2], vec![1f32, 2.]).map(drop),
         scale(&x, 2.).and_then(|y| y.to_vec::<f32>()).map(drop),
         x.to_vec::<f32>().map(drop),
+        device.wait(),
     ] {
         let error = result.unwrap_err();
         assert!(matches!(error, Error::Driver { .. }) && error.to_string().contains("lost"), "{error}");

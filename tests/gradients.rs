@@ -10,8 +10,10 @@ use crossmodal::ops::l2_normalize::L2_NORMALIZE;
 use crossmodal::ops::matmul::MATMUL;
 use crossmodal::ops::reduce::REDUCE;
 use crossmodal::ops::unary::UNARY;
-use crossmodal::ops::{Binary, InfoNceOptions, MatmulOptions, Reduce, ReduceOptions, Unary};
+use crossmodal::ops::{Binary, Forward, InfoNceOptions, MatmulOptions, Reduce, ReduceOptions, Rule, Unary};
 use crossmodal::{DType, Device, Tensor};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// Outputs of a case in f64, split into results and gradients.
 fn run(case: &Case, inputs: &[Tensor]) -> (Vec<Tensor>, Vec<(usize, Vec<f64>)>) {
@@ -204,4 +206,44 @@ fn a_long_tape_is_dropped_without_recursion() {
         x = tape.apply(&UNARY, Unary::Scale(1.), &[&x]).unwrap();
     }
     assert_eq!(tape.backward(&x).unwrap().get(&first).unwrap().item().unwrap(), 1.);
+}
+
+/// Counts the backward passes that have reached an operation.
+#[derive(Default)]
+struct Meeting {
+    here: Mutex<usize>,
+    changed: Condvar,
+}
+
+/// The identity, whose backward waits until another thread's has come as far.
+static MEET: Rule<Arc<Meeting>> = Rule {
+    name: "meet",
+    forward: |_, inputs| Ok(Forward::one(inputs[0].clone())),
+    backward: |meeting, saved| {
+        let mut here = meeting.here.lock().unwrap();
+        *here += 1;
+        meeting.changed.notify_all();
+        let alone = |here: &mut usize| *here < 2;
+        let waited = meeting.changed.wait_timeout_while(here, Duration::from_secs(10), alone).unwrap();
+        assert!(!waited.1.timed_out(), "the other thread waits for this one");
+        Ok(vec![Some(saved.grad().clone())])
+    },
+};
+
+#[test]
+fn two_threads_go_back_over_one_tape_at_the_same_time() {
+    let tape = Tape::new();
+    let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[3], &[1f64, 2., 3.]).unwrap());
+    let square = tape.apply(&BINARY, Binary::Mul, &[&x, &x]).unwrap();
+    let meeting = Arc::new(Meeting::default());
+    let y = tape.apply(&MEET, meeting, &[&square]).unwrap();
+    let back = |scale: f64| {
+        let from = Tensor::from_slice(&Device::Cpu, &[3], &[scale; 3]).unwrap();
+        tape.backward_from(&y, &from).unwrap().get(&x).unwrap().to_f64_vec().unwrap()
+    };
+    let (one, ten) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| back(10.));
+        (back(1.), other.join().unwrap())
+    });
+    assert_eq!((one, ten), (vec![2., 4., 6.], vec![20., 40., 60.]));
 }

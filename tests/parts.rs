@@ -2,9 +2,10 @@
 #![cfg(all(feature = "gpu", feature = "verify"))]
 
 mod common;
+#[path = "common/limited.rs"]
+mod limited;
 
 use crossmodal::autograd::Tape;
-use crossmodal::gpu::Gpu;
 use crossmodal::ops::binary::BINARY;
 use crossmodal::ops::concat::CONCAT;
 use crossmodal::ops::gather::GATHER;
@@ -13,20 +14,9 @@ use crossmodal::ops::reduce::REDUCE;
 use crossmodal::ops::transpose::TRANSPOSE;
 use crossmodal::{DType, Device, Error, Tensor, cases, ops};
 
-/// The tests' adapter, opened with bindings of so many bytes: wgpu refuses larger ones as a weak driver would.
+/// A device with bindings of so many bytes.
 fn limited(bytes: u64) -> Device {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-    let name = common::gpu().name().to_string();
-    let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).unwrap();
-    let limits = wgpu::Limits { max_storage_buffer_binding_size: bytes, ..adapter.limits() };
-    let descriptor = wgpu::DeviceDescriptor {
-        required_features: adapter.features() & wgpu::Features::SHADER_F16,
-        required_limits: limits,
-        ..Default::default()
-    };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
-    Device::Gpu(Gpu::from_wgpu(&adapter, device, queue))
+    limited::limited(|limits| limits.max_storage_buffer_binding_size = bytes)
 }
 
 /// Bytes of a binding that most of an operation's cases pass, and that no single row or statistic of a case does.

@@ -4,8 +4,9 @@
 use crossmodal::align::{Data, Recipe, Split, Trainer};
 use crossmodal::io::Features;
 use crossmodal::nn::{Linear, Parameters, generator};
-use crossmodal::optim::{AdamW, CosineSchedule, Sgd, clamp_log_scale};
+use crossmodal::optim::{AdamW, CosineSchedule, Sgd, clamp_log_scale, load_checkpoint, save_checkpoint};
 use crossmodal::{Device, Tensor};
+use std::collections::BTreeMap;
 
 fn one(value: f64) -> (Parameters, crossmodal::nn::ParameterId) {
     let mut parameters = Parameters::default();
@@ -42,7 +43,7 @@ fn adamw_by_hand() {
 #[test]
 fn sgd_by_hand() {
     let (mut parameters, id) = one(1.);
-    let mut optimiser = Sgd::new(&parameters);
+    let mut optimiser = Sgd::new(&parameters).unwrap();
     (optimiser.momentum, optimiser.weight_decay) = (0.9, 0.1);
     let (mut w, mut v) = (1f64, 0f64);
     for g in [0.5, -0.25, 0.125] {
@@ -50,6 +51,50 @@ fn sgd_by_hand() {
         v = 0.9 * v + g + 0.1 * w;
         w -= 0.1 * v;
         assert!((parameters.get(id).value.item().unwrap() - w).abs() < 1e-15);
+    }
+}
+
+/// Steps of the numbers `steps`, with gradients that depend on the step.
+fn train(sgd: &mut Sgd, parameters: &mut Parameters, steps: std::ops::Range<u32>) {
+    for step in steps {
+        let gradients = parameters.iter().map(|parameter| {
+            let values = (0..parameter.value.len()).map(|i| (f64::from(step) + i as f64).sin() as f32);
+            Some(Tensor::from_vec(&Device::Cpu, parameter.value.shape(), values.collect()).unwrap())
+        });
+        let gradients: Vec<_> = gradients.collect();
+        sgd.step(parameters, &gradients, 0.1).unwrap();
+    }
+}
+
+#[test]
+fn sgd_resumed_from_a_checkpoint_is_sgd_uninterrupted() {
+    let model = || {
+        let mut parameters = Parameters::default();
+        let weight = Tensor::from_slice(&Device::Cpu, &[3], &[0.5f32, -1.5, 2.]).unwrap();
+        parameters.add("weight", weight, true).unwrap();
+        parameters.add("bias", Tensor::scalar(&Device::Cpu, 0.25f32).unwrap(), false).unwrap();
+        let mut sgd = Sgd::new(&parameters).unwrap();
+        (sgd.momentum, sgd.weight_decay) = (0.9, 0.1);
+        (parameters, sgd)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sgd.safetensors");
+    let (mut whole, mut sgd) = model();
+    train(&mut sgd, &mut whole, 0..3);
+    save_checkpoint(&path, &whole, &sgd, BTreeMap::new(), BTreeMap::new()).unwrap();
+    train(&mut sgd, &mut whole, 3..6);
+
+    let (mut resumed, mut sgd) = model();
+    let mut adamw = AdamW::new(&resumed).unwrap();
+    let refused = load_checkpoint(&path, &mut resumed, &mut adamw).unwrap_err().to_string();
+    assert!(refused.ends_with("has no tensor first_moment.weight"), "{refused}");
+    load_checkpoint(&path, &mut resumed, &mut sgd).unwrap();
+    assert_eq!(sgd.steps, 3);
+    train(&mut sgd, &mut resumed, 3..6);
+    for (resumed, whole) in resumed.iter().zip(whole.iter()) {
+        let bits = |tensor: &Tensor| tensor.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
+        let (resumed, whole): (Vec<u32>, Vec<u32>) = (bits(&resumed.value), bits(&whole.value));
+        assert_eq!(resumed, whole);
     }
 }
 
@@ -74,7 +119,7 @@ fn the_schedule_ends_at_zero() {
 #[test]
 fn a_model_that_grew_is_refused_before_anything_moves() {
     let (mut parameters, id) = one(1.);
-    let (mut adamw, mut sgd) = (AdamW::new(&parameters).unwrap(), Sgd::new(&parameters));
+    let (mut adamw, mut sgd) = (AdamW::new(&parameters).unwrap(), Sgd::new(&parameters).unwrap());
     let wrong = vec![Some(Tensor::from_slice(&Device::Cpu, &[2], &[1f64, 2.]).unwrap())];
     for result in [adamw.step(&mut parameters, &wrong, 0.1), sgd.step(&mut parameters, &wrong, 0.1)] {
         let message = result.unwrap_err().to_string();
@@ -104,9 +149,9 @@ fn recipes_that_cannot_train_are_refused() {
     for (recipe, words) in [
         (Recipe { batch_size: 1, ..good }, "batch size: expected at least 2"),
         (Recipe { batch_size: 33, ..good }, "at most the 32 training rows, got 33"),
-        (Recipe { dim: 0, ..good }, "at least 1 each"),
+        (Recipe { dim: 0, ..good }, "at least 1"),
         (Recipe { dim: usize::MAX, ..good }, "dim: expected at most 65536"),
-        (Recipe { epochs: 0, ..good }, "at least 1 each"),
+        (Recipe { epochs: 0, ..good }, "at least 1"),
         (
             Recipe { learning_rate: f64::NAN, ..good },
             "learning rate: expected a finite number above 0, got NaN",
@@ -124,7 +169,7 @@ fn recipes_that_cannot_train_are_refused() {
     odd.left.values.iter_mut().step_by(3).for_each(|v| *v = 0.);
     odd.left.values[test * 3] = 3e38;
     let message = Trainer::new(&Device::Cpu, &odd, &good).err().unwrap().to_string();
-    assert!(message.contains(&format!("row {test}, column 0 of left")), "{message}");
+    assert!(message.contains("left: ") && message.contains(&format!("row {test}, column 0")), "{message}");
     let mut random = generator(0, 0);
     let too_large = Linear::new(&Device::Cpu, &mut Parameters::default(), "l", (usize::MAX, 2), &mut random);
     assert!(too_large.unwrap_err().to_string().contains("fewer than 2^32 weights"));

@@ -162,6 +162,7 @@ fn unit_rows(features: &Features) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{RngExt, SeedableRng};
 
     fn features(cols: usize, values: &[f32]) -> Features {
         Features { rows: values.len() / cols, cols, values: values.to_vec() }
@@ -179,6 +180,26 @@ mod tests {
         let gallery = features(2, &[0.6, 0.8, 0., 2., 5., 0.1]);
         // Query 0: similarities .6, 0, 1; query 1: .8, 1, .02; query 2: .99, .71, .72.
         assert_eq!(ranks(&queries, &gallery).unwrap(), [2, 1, 2]);
+    }
+
+    /// Of 16 signs each: rows of length one are exact in f32 and so are their products, with many ties.
+    #[test]
+    fn chunks_of_queries_give_the_ranks_of_a_count() {
+        let side = |seed| {
+            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+            features(16, &[(); 700 * 16].map(|()| if random.random() { 1. } else { -1. }))
+        };
+        let (queries, gallery) = (side(1), side(2));
+        assert!((CHUNK / queries.rows).clamp(1, 256) * 2 < queries.rows, "three chunks");
+        let rank = |(i, query): (usize, &[f32])| {
+            let sim = |row: &[f32]| row.iter().zip(query).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            let own = sim(&gallery.values[i * 16..][..16]);
+            let before = |(j, row)| sim(row) > own || (sim(row) == own && j < i);
+            1 + gallery.values.chunks(16).enumerate().filter(|&item| before(item)).count() as u32
+        };
+        let want: Vec<_> = queries.values.chunks(16).enumerate().map(rank).collect();
+        assert!(want.iter().max() > Some(&600) && want.iter().min() < Some(&100), "ranks of all sizes");
+        assert_eq!(ranks(&queries, &gallery).unwrap(), want);
     }
 
     #[test]

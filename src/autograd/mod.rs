@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::ops::{Rule, Saved, add};
 use crate::tensor::Tensor;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The record of one forward pass.
 ///
@@ -39,7 +39,8 @@ pub struct Tape {
 struct Record {
     /// Variables with a gradient so far.
     variables: usize,
-    nodes: Vec<Node>,
+    /// Shared with the backward passes that go through them.
+    nodes: Vec<Arc<Node>>,
 }
 
 type Backward = Box<dyn Fn(&Saved<'_>) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
@@ -200,7 +201,7 @@ impl Tape {
         let mut record = self.record();
         let first_output = record.variables;
         record.variables += made.outputs.len();
-        record.nodes.push(Node {
+        let node = Node {
             op: rule.name,
             inputs: tensors.into_iter().cloned().collect(),
             input_variables,
@@ -208,7 +209,8 @@ impl Tape {
             first_output,
             kept: made.kept,
             backward: Box::new(move |saved| (rule.backward)(&options, saved)),
-        });
+        };
+        record.nodes.push(Arc::new(node));
         let place = |i| Some((self.id, first_output + i));
         Ok(made.outputs.into_iter().enumerate().map(|(i, value)| Var { value, place: place(i) }).collect())
     }
@@ -257,10 +259,14 @@ impl Tape {
                 (format!("shape {:?}", result.value.shape()), format!("{:?}", gradient.shape()));
             return Err(Error::argument("backward", "gradient", expected, got));
         }
-        let record = self.record();
-        let mut grads: Vec<Option<Tensor>> = vec![None; record.variables];
+        // A copy, so that other threads can record while the operations run.
+        let (variables, nodes) = {
+            let record = self.record();
+            (record.variables, record.nodes.clone())
+        };
+        let mut grads: Vec<Option<Tensor>> = vec![None; variables];
         grads[variable] = Some(gradient.clone());
-        for node in record.nodes.iter().rev() {
+        for node in nodes.iter().rev() {
             let outputs = node.first_output..node.first_output + node.outputs.len();
             // Taken, not cloned: the gradient of an intermediate value is let go as soon as it has been used.
             let of_outputs: Vec<_> = grads[outputs].iter_mut().map(Option::take).collect();

@@ -11,12 +11,13 @@ use super::products::TAILS;
 /// The error of a loss of logits of size `scale`: their products' rounding, times the scale, times a few.
 /// For the loss, for the gradients of x and y, and for that of the scale.
 fn info_nce_tolerance(n: usize, m: usize, d: usize, scale: f64) -> [Tolerance; 3] {
-    let logit = (d as f64).sqrt() * 6e-8 * scale + 2.4e-7 * scale;
-    let probability = 2. * logit + Tolerance::exponential(20.).rel + 6e-8 * (m as f64).sqrt();
-    let forward = Tolerance { abs: 2. * logit + probability, rel: 4e-7, magnitude: 0. };
+    let rounding = Tolerance::ulps(0.5).rel;
+    let logit = ((d as f64).sqrt() + 4.) * rounding * scale;
+    let probability = 2. * logit + Tolerance::exponential(20.).rel + rounding * (m as f64).sqrt();
+    let carried = |error: f64| Tolerance::carried(error).and(Tolerance::ulps(3.));
+    let forward = carried(2. * logit + probability);
     // The probabilities in a row of G sum to about 2/n; ∂t sums over all rows, each logit at most the scale.
-    let backward = |abs: f64| Tolerance { abs, rel: 4e-7, magnitude: 0. };
-    [forward, backward(scale * probability * 2. / n as f64), backward(scale * probability)]
+    [forward, carried(scale * probability * 2. / n as f64), carried(scale * probability)]
 }
 
 fn of_info_nce(
@@ -53,6 +54,15 @@ pub(super) fn info_nce() -> Vec<Case> {
     }
     cases.push(info_nce_case("a scale of 100".into(), (33, 33, 16), 100f64.ln(), &symmetric));
     cases.push(info_nce_case("a temperature of 1e-4".into(), (33, 33, 16), 1e4f64.ln(), &symmetric));
+    // The last block is one similarity of 0 in a scratch that still holds a 1 behind it.
+    let inputs = vec![
+        Input::of(&[3, 2], &[1., 0., 0., 1., 0.6, 0.8]),
+        Input::of(&[3, 2], &[1., 0., 0.6, 0.8, 0.8, -0.6]),
+        Input::of(&[], &[1e4f64.ln()]),
+    ];
+    let options = InfoNceOptions { scratch_bytes: 16, ..symmetric.clone() };
+    let tolerance = info_nce_tolerance(3, 3, 2, 1e4);
+    cases.push(of_info_nce("a temperature of 1e-4, blocks of 2 x 2", options, inputs, tolerance).f32_only());
     let same = || Input::of(&[65, 3], &[1., 0., 0.].repeat(65));
     let inputs = vec![same(), same(), Input::of(&[], &[0.])];
     let tolerance = info_nce_tolerance(65, 65, 3, 1.);

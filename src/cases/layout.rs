@@ -18,6 +18,7 @@ pub(super) fn concat() -> Vec<Case> {
         (1, vec![vec![2, 3, 31], vec![2, 1, 31]]),
         (2, vec![vec![2, 3, 1], vec![2, 3, 65]]),
         (1, vec![vec![0, 2], vec![0, 3]]),
+        (1, vec![vec![40, 20], vec![40, 5]]),
     ] {
         let sizes: Vec<_> = shapes.iter().map(|shape| shape[axis]).collect();
         let mut whole = shapes[0].clone();

@@ -124,6 +124,9 @@ pub(super) fn cosine_similarity() -> Vec<Case> {
         let both = vec![zero, Input::of(&[2, 2], &[1., 2., 3., 4.])];
         let tolerance = (Tolerance::ulps(8.), Tolerance::cancelling(16., 1.));
         cases.push(of_rule(format!("{name}, a zero row"), &COSINE_SIMILARITY, pairing, both, tolerance));
+        // Its gradient is 0, and that of the other side a sum of its zeros.
+        let zeros = vec![Input::of(&[3, 5], &[0.; 15]), Input::integers("y", &[3, 5])];
+        cases.push(of_rule(format!("{name}, zero rows, exactly"), &COSINE_SIMILARITY, pairing, zeros, EXACT));
         // The gradient of such rows is 0 up to the rounding of rows of length one, over their length.
         for (size, gradient) in [(1e-20, 1e20), (1e20, 1e-20)] {
             let x = || Input::of(&[2, 3], &[size; 6]);

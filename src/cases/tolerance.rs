@@ -82,6 +82,17 @@ impl Tolerance {
         Tolerance { abs: n * 2. * U * magnitude, rel: 0., magnitude: 0. }
     }
 
+    /// The error of an intermediate result that goes into the result as it is, whatever the result's size: a sum's into its
+    /// logarithm, a probability's into a gradient.
+    ///
+    /// ```
+    /// let tolerance = crossmodal::cases::Tolerance::carried(0.5);
+    /// assert_eq!((tolerance.ratio(1.5, 1.), tolerance.ratio(1000.5, 1000.)), (1., 1.));
+    /// ```
+    pub const fn carried(error: f64) -> Self {
+        Tolerance { abs: error, rel: 0., magnitude: 0. }
+    }
+
     /// Both together.
     ///
     /// ```

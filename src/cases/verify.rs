@@ -130,3 +130,63 @@ fn guarded(device: &Device, work: impl FnOnce() -> Result<Outputs>) -> Result<Ou
     let _ = device;
     work()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::tensor::Tensor;
+
+    /// The input, off by so much on the device under test: the reference runs in f64.
+    fn off_by(error: f64) -> Case {
+        let run = move |run: &Run, inputs: &[Tensor]| {
+            let own = if run.dtype == DType::F64 { 0. } else { error };
+            let out = Tensor::from_f64(&run.device, &[1], run.dtype, vec![inputs[0].item()? + own])?;
+            Ok(vec![("out".to_string(), out)])
+        };
+        Case::of("off", vec![Input::of(&[1], &[1.])], run, Tolerance::exact())
+    }
+
+    fn verdicts(cases: fn() -> Vec<Case>) -> Vec<Verdict> {
+        let row = Row { op: "copy", kernels: &[], cases, bench: |_| vec![] };
+        let mut heard = vec![];
+        let verdicts = verify_row(&Device::Cpu, &row, &mut |verdict| heard.push(verdict.clone()));
+        assert_eq!(heard, verdicts, "each is told");
+        verdicts
+    }
+
+    #[test]
+    fn a_case_that_is_off_fails_and_the_others_do_not() {
+        let passed = |cases| verdicts(cases).iter().map(Verdict::passed).collect::<Vec<_>>();
+        assert_eq!(passed(|| vec![off_by(0.).f32_only(), off_by(0.5).f32_only()]), [true, false]);
+        assert_eq!(passed(|| vec![off_by(0.5)]), [false, false], "in f32 and in f16");
+        let [wrong] = &verdicts(|| vec![off_by(0.5).f32_only()])[..] else { panic!("one verdict") };
+        assert_eq!((wrong.ratio, &wrong.detail[..]), (f64::INFINITY, "out[0]: got 1.5e0, want 1e0"));
+    }
+
+    #[test]
+    fn an_operation_without_a_case_fails() {
+        let [verdict] = &verdicts(Vec::new)[..] else { panic!("one verdict") };
+        assert!(!verdict.passed() && verdict.detail == "the operation has no case", "{verdict:?}");
+    }
+
+    #[test]
+    fn errors_and_results_of_another_shape_or_number_fail() {
+        fn zeros(run: &Run, n: usize) -> Result<(String, Tensor)> {
+            Ok(("out".to_string(), Tensor::zeros(&Device::Cpu, &[n], run.dtype)?))
+        }
+        let detail = |on_device: fn(&Run) -> Result<Outputs>| {
+            let run = move |run: &Run, _: &[Tensor]| {
+                if run.dtype == DType::F64 { Ok(vec![zeros(run, 1)?]) } else { on_device(run) }
+            };
+            let case = Case::of("wrong", vec![], run, Tolerance::exact());
+            let verdict = verify_case(&Device::Cpu, "copy", &case, DType::F32).unwrap();
+            assert!(!verdict.passed(), "{verdict:?}");
+            verdict.detail
+        };
+        let refused = |_: &Run| Err(Error::argument("copy", "x", "one", "two"));
+        assert_eq!(detail(refused), "copy: x: expected one, got two");
+        assert_eq!(detail(|_| Ok(vec![])), "0 results instead of 1");
+        assert_eq!(detail(|run| Ok(vec![zeros(run, 2)?])), "out: shape [2] instead of [1]");
+    }
+}

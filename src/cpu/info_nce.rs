@@ -280,3 +280,18 @@ fn probabilities(row: &mut [f32], max: f32, factor: f32, columns: Option<(&[f32]
         None => row.iter_mut().for_each(|v| *v = exp(*v - max) * factor),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_partials_add_nothing() {
+        let full = Partial { max: -200., sum: 3. };
+        let merged = |a: Partial, b: Partial| (a.merge(b).max, a.merge(b).sum);
+        assert_eq!(merged(EMPTY, EMPTY), (f32::NEG_INFINITY, 0.));
+        assert_eq!(merged(EMPTY, full), (-200., 3.));
+        assert_eq!(merged(full, EMPTY), (-200., 3.));
+        assert_eq!(merged(full, Partial { max: 300., sum: 2. }), (300., 2.), "e⁻⁵⁰⁰ is 0 in f32");
+    }
+}

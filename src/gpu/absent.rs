@@ -9,7 +9,14 @@ use kernel::Params;
 /// A GPU in a build without one: there is no value of this type.
 ///
 /// ```
-/// assert!(crossmodal::Device::named("gpu").is_err());
+/// use crossmodal::{Device, gpu::Gpu};
+/// assert!(Device::named("gpu").is_err());
+/// // A program for both kinds of build calls what there is in both.
+/// fn finish(gpu: &Gpu) -> crossmodal::Result<&str> {
+///     gpu.submit()?;
+///     gpu.wait()?;
+///     Ok(gpu.name())
+/// }
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gpu {}
@@ -17,17 +24,17 @@ pub enum Gpu {}
 pub(crate) enum Buffer {}
 
 impl Gpu {
-    /// The adapter's name.
+    /// The adapter's name. Example: [`Gpu`].
     pub fn name(&self) -> &str {
         match *self {}
     }
 
-    /// Hands what is recorded to the driver.
+    /// Hands what is recorded to the driver. Example: [`Gpu`].
     pub fn submit(&self) -> Result<()> {
         match *self {}
     }
 
-    /// Waits until the device has done everything submitted.
+    /// Waits until the device has done everything submitted. Example: [`Gpu`].
     pub fn wait(&self) -> Result<()> {
         match *self {}
     }

@@ -59,7 +59,7 @@ pub struct Field {
 }
 
 /// A parameter block: the uniform at group 0, binding 0, in WGSL `params: Params`.
-pub trait Params: bytemuck::Pod {
+pub(crate) trait Params: bytemuck::Pod {
     /// The fields in order.
     const FIELDS: &'static [Field];
 }
@@ -106,8 +106,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A kernel whose parameters are `P`, a block that this crate declares.
-    pub const fn new<P: Params>(
+    /// A kernel whose parameters are `P`.
+    pub(crate) const fn new<P: Params>(
         name: &'static str,
         entry: &'static str,
         source: &'static str,

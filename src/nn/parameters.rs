@@ -101,22 +101,22 @@ impl Parameters {
         &mut self.0[id.0]
     }
 
-    /// All of them in order.
+    /// All of them in order. Example: [`Parameters`].
     pub fn iter(&self) -> std::slice::Iter<'_, Parameter> {
         self.0.iter()
     }
 
-    /// All of them in order, to be changed.
+    /// All of them in order, to be changed. Example: [`Parameters`].
     pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Parameter> {
         self.0.iter_mut()
     }
 
-    /// How many tensors there are.
+    /// How many tensors there are. Example: [`Parameters`].
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are none. Example: [`Parameters`].
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

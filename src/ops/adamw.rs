@@ -43,14 +43,15 @@ const FORWARD: Kernel = Kernel::new::<Params>(
     &[read("grad"), write("weight"), write("first"), write("second")],
 );
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// A step of AdamW (Loshchilov and Hutter, 2019) in place:
 /// `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, `w ← w (1 − ηλ) − η (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)`.
 ///
 /// All four tensors have one shape, type (f32, or f64 on the CPU) and device. Clones of `weight`, `first` and `second` made
-/// before keep their values. Errors: shapes, types or devices differ; the step is 0.
+/// before keep their values. Errors: shapes, types or devices differ; the step is 0; the driver's, after which earlier
+/// parts of a tensor larger than a binding have made the step.
 ///
 /// ```
 /// use crossmodal::{DType, Device, Tensor, ops::{AdamwStep, adamw}};

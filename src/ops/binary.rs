@@ -40,10 +40,10 @@ params! {
 const FORWARD: Kernel =
     Kernel::new::<Params>("binary", "forward", SOURCE, &[read("a"), read("b"), write("out")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
-/// How the tape calls [`binary`].
+/// How the tape calls [`binary`]. Example: [the module](self).
 pub const BINARY: Rule<Binary> = Rule {
     name: "binary",
     forward: |kind, inputs| {

@@ -26,10 +26,10 @@ params! {
 
 const FORWARD: Kernel = Kernel::new::<Params>("cast", "forward", SOURCE, &[read("x"), write("out")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
-/// How the tape calls [`cast`]; the gradient is cast back.
+/// How the tape calls [`cast`]; the gradient is cast back. Example: [the module](self).
 pub const CAST: Rule<DType> = Rule {
     name: "cast",
     forward: |dtype, inputs| {

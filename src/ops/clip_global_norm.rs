@@ -38,7 +38,7 @@ const APPLY: Kernel = Kernel::new::<Params>(
     &[read("x"), read("factor"), write("out")],
 );
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&PARTIAL, &TOTAL, &APPLY];
 
 /// Elements in one partial norm.

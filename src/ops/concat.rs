@@ -37,10 +37,10 @@ params! {
 
 const FORWARD: Kernel = Kernel::new::<Params>("concat", "forward", SOURCE, &[read("x"), write("out")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
-/// How the tape calls [`concat()`]: the option is the axis.
+/// How the tape calls [`concat()`]: the option is the axis. Example: [the module](self).
 pub const CONCAT: Rule<usize> = Rule {
     name: "concat",
     forward: |axis, inputs| Ok(Forward::one(concat(inputs, *axis)?)),
@@ -50,7 +50,7 @@ pub const CONCAT: Rule<usize> = Rule {
     },
 };
 
-/// How the tape calls [`split`]: the options are the axis and the sizes.
+/// How the tape calls [`split`]: the options are the axis and the sizes. Example: [`Tape::apply_all`](crate::autograd::Tape::apply_all).
 pub const SPLIT: Rule<(usize, Vec<usize>)> = Rule {
     name: "split",
     forward: |(axis, sizes), inputs| {

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Kernel;
 use crate::tensor::Tensor;
 
-/// It is made of other operations' kernels.
+/// It is made of other operations' kernels. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[];
 
 /// Which rows are compared.
@@ -41,7 +41,7 @@ pub enum Pairing {
     AllPairs,
 }
 
-/// How the tape calls [`cosine_similarity`]; rows of length one and norms are kept.
+/// How the tape calls [`cosine_similarity`]; rows of length one and norms are kept. Example: [the module](self).
 pub const COSINE_SIMILARITY: Rule<Pairing> = Rule {
     name: "cosine_similarity",
     forward: |pairing, inputs| {

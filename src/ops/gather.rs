@@ -40,7 +40,7 @@ const BACKWARD: Kernel = Kernel::new::<Params>(
     &[read("grad"), read("order"), read("starts"), write("dx")],
 );
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
 /// Gradients of one row that one invocation sums: longer lists are summed in two levels.
@@ -73,7 +73,7 @@ impl Indices {
     }
 }
 
-/// How the tape calls [`gather`].
+/// How the tape calls [`gather`]. Example: [the module](self).
 pub const GATHER: Rule<Indices> = Rule {
     name: "gather",
     forward: |indices, inputs| {

@@ -35,7 +35,7 @@ use crate::tensor::Tensor;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = sweep::KERNELS;
 
 /// What belongs to what.
@@ -125,7 +125,7 @@ impl Default for InfoNceOptions {
 }
 
 /// How the tape calls [`info_nce`]: inputs x, y, log_scale and, if each row has negatives to itself, their similarities
-/// `[n, k]` with it (`⟨x_i, n_ij⟩`, a batched [`matmul`](super::matmul())).
+/// `[n, k]` with it (`⟨x_i, n_ij⟩`, a batched [`matmul`](super::matmul())). Example: [the module](self).
 pub const INFO_NCE: Rule<InfoNceOptions> = Rule {
     name: "info_nce",
     forward: |options, inputs| {

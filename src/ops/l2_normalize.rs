@@ -34,10 +34,10 @@ const BACKWARD: Kernel = Kernel::new::<Rows>(
     &[read("y"), read("length"), read("grad"), write("dx")],
 );
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
-/// How the tape calls [`l2_normalize`]; the norms are kept.
+/// How the tape calls [`l2_normalize`]; the norms are kept. Example: [the module](self).
 pub const L2_NORMALIZE: Rule<()> = Rule {
     name: "l2_normalize",
     forward: |(), inputs| {

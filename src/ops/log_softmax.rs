@@ -29,10 +29,10 @@ const FORWARD: Kernel = rows::kernel("log_softmax", "forward", SOURCE, &[read("x
 const BACKWARD: Kernel =
     rows::kernel("log_softmax", "backward", SOURCE, &[read("y"), read("grad"), write("dx")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
-/// How the tape calls [`log_softmax`].
+/// How the tape calls [`log_softmax`]. Example: [the module](self).
 pub const LOG_SOFTMAX: Rule<()> = Rule {
     name: "log_softmax",
     forward: |(), inputs| {

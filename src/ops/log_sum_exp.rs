@@ -28,10 +28,10 @@ const FORWARD: Kernel = rows::kernel("log_sum_exp", "forward", SOURCE, &[read("x
 const BACKWARD: Kernel =
     rows::kernel("log_sum_exp", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
-/// How the tape calls [`log_sum_exp`].
+/// How the tape calls [`log_sum_exp`]. Example: [the module](self).
 pub const LOG_SUM_EXP: Rule<()> = Rule {
     name: "log_sum_exp",
     forward: |(), inputs| {

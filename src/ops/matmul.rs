@@ -12,11 +12,11 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+use super::matmul_parts::Split;
 use super::reduce::{Reduce, ReduceOptions, reduce, sum_to};
 use super::unary::{self, Unary, unary_backward};
 use super::{
-    Forward, Rule, Saved, cast, check_floats, check_shape, dispatch_counted, expect_inputs, host,
-    matmul_parts, pad8, parts,
+    Forward, Rule, Saved, cast, check_floats, check_shape, dispatch_counted, expect_inputs, host, pad8, parts,
 };
 use crate::cpu;
 use crate::device::Device;
@@ -66,7 +66,7 @@ params! {
 const FORWARD: Kernel =
     Kernel::new::<Params>("matmul", "forward", SOURCE, &[read("a"), read("b"), read("bias"), write("out")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// The part of the product that one workgroup computes, as in the shader.
@@ -100,7 +100,7 @@ impl Default for MatmulOptions {
     }
 }
 
-/// How the tape calls [`matmul`]: inputs a, b and perhaps a bias. With an activation, what goes into it is kept.
+/// How the tape calls [`matmul`]: inputs a, b and perhaps a bias. With an activation, what goes into it is kept. Example: [the module](self).
 pub const MATMUL: Rule<MatmulOptions> = Rule {
     name: "matmul",
     forward: |options, inputs| {
@@ -143,11 +143,11 @@ pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOpt
         Device::Cpu => on_cpu(a, b, bias, options, &shape, &out_shape),
         Device::Gpu(gpu) => {
             let all = [Some(a), Some(b), bias].into_iter().flatten().collect::<Vec<_>>();
-            if parts::needed(gpu, &all, &out_shape, if shape.k > INNER { DType::F32 } else { a.dtype() }) {
-                return matmul_parts::in_parts(gpu, a, b, bias, options, &out_shape);
-            }
             // Between blocks of the inner axis a sum is kept in f32.
             let dtype = if shape.k > INNER { DType::F32 } else { a.dtype() };
+            if parts::needed(gpu, &all, &out_shape, dtype) {
+                return Split { gpu, a, b, bias, options, shape: &out_shape }.product();
+            }
             let out = Tensor::uninit("matmul", a.device(), &out_shape, dtype)?;
             let product =
                 Product { bias, scale: options.scale, activation: options.activation, ..Product::default() };

@@ -12,6 +12,36 @@
 //! assert!((y.to_vec::<f32>()?[0] - 6. / 52f32.sqrt()).abs() < 1e-6);
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
+//!
+//! # Tolerance
+//!
+//! How far a result in f32, on a GPU or the CPU path, may be from the definition in f64. `crossmodal verify` and the tests hold every
+//! device to it; the reasons are in `cases` (feature `verify`). Sums and products of whole numbers that f32 holds are exact everywhere.
+//! `u = 2⁻²⁴` is half a unit in the last place (ulp) of 1; "absolute" errors do not shrink with the result; inputs and upstream
+//! gradients are of size 1 at most where it does not say `r`, `r` is the largest input's size and `n` a row's length.
+//!
+//! | operation | result | gradients |
+//! |---|---|---|
+//! | `cast`, `concat`, `split`, `gather`, `transpose` | exact | exact; `gather` sums repeated rows |
+//! | `binary` | 1 ulp | 1 ulp; a sum of k of them `2 (k + 4) u` absolute and 1 ulp more |
+//! | `unary`: relu, clamp | exact | exact |
+//! | `unary`: scale | 1 ulp | 1 ulp |
+//! | `unary`: exp | 8 + 3 r ulp | the same |
+//! | `unary`: log | 4 ulp and `8 u` absolute | 4 ulp |
+//! | `unary`: tanh, sigmoid, gelu | 62 ulp | 62 ulp; gelu's `8 u` absolute more |
+//! | `reduce` of k elements | sum and mean `(k + 4) u` absolute and 1 ulp; maximum exact | 2 ulp |
+//! | `softmax` | 8 + 3 min(2r, 88) + √n ulp | the same, and twice that many ulp of 1 absolute |
+//! | `log_softmax` | 32 + √n ulp of 1 and `8 r u`, absolute | `3 √n` times that and `(n + 4) u`, absolute, and 3 ulp |
+//! | `log_sum_exp` | 32 + √n ulp of 1 and `2 (r + 8) u`, absolute | as `softmax`'s result |
+//! | `l2_normalize` | 8 + √n ulp | 9 + √n ulp and `(n + 20) u` absolute, for rows of length 1 or more |
+//! | `cosine_similarity` of `[n, d]` and `[m, d]` | `(√d + 20) u` absolute and 1 ulp | `(max(n, m, d) + 20) u` absolute and 1 ulp |
+//! | `matmul`, sums of k products | `(k + 4) u` absolute and 1 ulp; an activation `32 u` more | `(2 k + 136) u` absolute and 1 ulp |
+//! | `info_nce` of `[n, d]` and `[m, d]`, `s = eᵗ` | `2 L + P` absolute and 3 ulp, where `L = (√d + 4) s u` is a logit's error and `P = 2 L + (136 + √m) u` a probability's | of x and y `2 s P / n`, of t `s P` absolute, and 3 ulp |
+//! | `adamw` | 16 ulp and `8 u` absolute | |
+//! | `clip_global_norm` of k elements | 16 + √k / 8 ulp | |
+//!
+//! In f16 the rounding of the result comes on top, half a unit in its last place on the CPU and a whole one on a GPU (WGSL leaves open
+//! which neighbour is taken), and so do four of those of every intermediate result that is stored.
 
 mod rule;
 pub(crate) use rule::expect_inputs;

@@ -48,7 +48,7 @@ const FIRST_OF_AXIS: Kernel =
 const MAX_BACKWARD: Kernel =
     Kernel::new::<Params>("reduce", "max_backward", SOURCE, &[read("places"), read("grad"), write("dx")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&ROWS, &COLUMNS, &FIRST_OF_CHUNK, &FIRST_OF_AXIS, &MAX_BACKWARD];
 
 /// What one workgroup sums of a row, and one invocation of a column: longer axes take several rounds.
@@ -74,7 +74,7 @@ pub struct ReduceOptions {
     pub keep_axis: bool,
 }
 
-/// How the tape calls [`reduce`].
+/// How the tape calls [`reduce`]. Example: [the module](self).
 pub const REDUCE: Rule<ReduceOptions> = Rule {
     name: "reduce",
     forward: |options, inputs| {

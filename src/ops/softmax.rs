@@ -28,10 +28,10 @@ const SOURCE: &str = concat!(
 const FORWARD: Kernel = rows::kernel("softmax", "forward", SOURCE, &[read("x"), write("out")]);
 const BACKWARD: Kernel = rows::kernel("softmax", "backward", SOURCE, &[read("y"), read("grad"), write("dx")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
-/// How the tape calls [`softmax`].
+/// How the tape calls [`softmax`]. Example: [the module](self).
 pub const SOFTMAX: Rule<()> = Rule {
     name: "softmax",
     forward: |(), inputs| {

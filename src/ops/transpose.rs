@@ -29,10 +29,10 @@ params! {
 
 const FORWARD: Kernel = Kernel::new::<Params>("transpose", "forward", SOURCE, &[read("x"), write("out")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
-/// How the tape calls [`transpose`].
+/// How the tape calls [`transpose`]. Example: [the module](self).
 pub const TRANSPOSE: Rule<Vec<usize>> = Rule {
     name: "transpose",
     forward: |axes, inputs| {

@@ -34,10 +34,10 @@ const FORWARD: Kernel = Kernel::new::<Params>("unary", "forward", SOURCE, &[read
 const BACKWARD: Kernel =
     Kernel::new::<Params>("unary", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
 
-/// The kernels of this operation.
+/// The kernels of this operation. Example: [`Kernel`].
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
-/// How the tape calls [`unary`].
+/// How the tape calls [`unary`]. Example: [the module](self).
 pub const UNARY: Rule<Unary> = Rule {
     name: "unary",
     forward: |kind, inputs| {

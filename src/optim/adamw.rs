@@ -1,7 +1,7 @@
 //! AdamW.
 
 use crate::error::{Error, Result};
-use crate::nn::Parameters;
+use crate::nn::{Parameter, Parameters};
 use crate::ops::{AdamwStep, adamw};
 use crate::tensor::Tensor;
 
@@ -43,8 +43,7 @@ impl AdamW {
     /// Moments of zero for every parameter, and the usual constants; parameters added later are not trained.
     /// Errors: the device's. Example: [`AdamW`].
     pub fn new(parameters: &Parameters) -> Result<AdamW> {
-        let zeros =
-            |p: &crate::nn::Parameter| Tensor::zeros(p.value.device(), p.value.shape(), p.value.dtype());
+        let zeros = |p: &Parameter| Tensor::zeros(p.value.device(), p.value.shape(), p.value.dtype());
         let moments = parameters.iter().map(|p| Ok([zeros(p)?, zeros(p)?])).collect::<Result<_>>()?;
         Ok(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0., steps: 0, moments })
     }

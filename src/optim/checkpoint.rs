@@ -1,6 +1,7 @@
-//! Training state in a .safetensors file: parameters, moments, the number of steps. Resuming continues with the same bits.
+//! Training state in a .safetensors file: parameters, the optimiser's state, the number of steps. Resuming continues with the
+//! same bits.
 
-use super::AdamW;
+use super::{Optimiser, OptimiserState};
 use crate::error::{Error, Result};
 use crate::io::{Array, read_safetensors, write_safetensors};
 use crate::nn::Parameters;
@@ -10,9 +11,10 @@ use std::path::Path;
 
 /// Writes parameters and optimiser state, and whatever the caller adds: `extra` arrays and `metadata`.
 ///
-/// The file is whole or not there: it is written beside its place and renamed. Waits for the device. Errors:
-/// the file's; a name in `extra` that is taken by `parameter.NAME`, `first_moment.NAME` or
-/// `second_moment.NAME` of a parameter.
+/// A parameter's tensors are named `parameter.NAME` and, with AdamW, `first_moment.NAME` and `second_moment.NAME`,
+/// with SGD `velocity.NAME`; the number of steps is `optimiser_steps` in the metadata. Rates and decays are not
+/// written: they are the caller's. The file is whole or not there: it is written beside its place and renamed.
+/// Waits for the device. Errors: the file's; a name in `extra` that is one of these.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, nn::Parameters, optim::{AdamW, load_checkpoint, save_checkpoint}};
@@ -33,16 +35,15 @@ use std::path::Path;
 pub fn save_checkpoint(
     path: &Path,
     parameters: &Parameters,
-    optimiser: &AdamW,
+    optimiser: &impl Optimiser,
     extra: BTreeMap<String, Array>,
     mut metadata: BTreeMap<String, String>,
 ) -> Result<()> {
-    check_states("save_checkpoint", parameters, optimiser)?;
+    let state = state_for("save_checkpoint", parameters, optimiser)?;
     let mut arrays = extra;
-    for (parameter, [first, second]) in parameters.iter().zip(&optimiser.moments) {
-        for (prefix, tensor) in
-            [("parameter", &parameter.value), ("first_moment", first), ("second_moment", second)]
-        {
+    for (parameter, own) in parameters.iter().zip(&state.tensors) {
+        let named = std::iter::once((&"parameter", &parameter.value)).chain(state.names.iter().zip(own));
+        for (prefix, tensor) in named {
             let name = format!("{prefix}.{}", parameter.name);
             let array = Array { shape: tensor.shape().to_vec(), data: tensor.to_host()? };
             if arrays.insert(name.clone(), array).is_some() {
@@ -50,20 +51,20 @@ pub fn save_checkpoint(
             }
         }
     }
-    metadata.insert("optimiser_steps".into(), optimiser.steps.to_string());
+    metadata.insert("optimiser_steps".into(), state.steps.to_string());
     write_safetensors(path, &arrays, &metadata)
 }
 
 /// Reads what [`save_checkpoint`] wrote into a model and its optimiser, and gives back the other arrays and the metadata.
 ///
-/// Errors: the file's; a parameter that is missing or of another shape or type. The model is changed only if all fits.
-/// Example: [`save_checkpoint`].
+/// Errors: the file's; a tensor of a parameter or of the optimiser's state that is missing, as in the checkpoint of
+/// another optimiser, or of another shape or type. The model is changed only if all fits. Example: [`save_checkpoint`].
 pub fn load_checkpoint(
     path: &Path,
     parameters: &mut Parameters,
-    optimiser: &mut AdamW,
+    optimiser: &mut impl Optimiser,
 ) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>)> {
-    check_states("load_checkpoint", parameters, optimiser)?;
+    let mut state = state_for("load_checkpoint", parameters, optimiser)?;
     let (mut arrays, metadata) = read_safetensors(path)?;
     let mut take = |prefix: &str, name: &str, like: &Tensor| {
         let name = format!("{prefix}.{name}");
@@ -75,28 +76,29 @@ pub fn load_checkpoint(
         }
         Tensor::from_host(like.device(), like.shape(), array.data)
     };
-    let mut loaded = vec![];
-    for parameter in parameters.iter() {
-        let like = &parameter.value;
-        let value = take("parameter", &parameter.name, like)?;
-        loaded.push((
-            value,
-            [take("first_moment", &parameter.name, like)?, take("second_moment", &parameter.name, like)?],
-        ));
+    let mut values = vec![];
+    for (parameter, own) in parameters.iter().zip(&mut state.tensors) {
+        values.push(take("parameter", &parameter.name, &parameter.value)?);
+        for (prefix, tensor) in state.names.iter().zip(own) {
+            *tensor = take(prefix, &parameter.name, &parameter.value)?;
+        }
     }
     let steps = metadata.get("optimiser_steps").and_then(|steps| steps.parse().ok());
-    optimiser.steps = steps.ok_or_else(|| Error::file(path, "has no optimiser_steps in its metadata"))?;
-    for ((parameter, moments), (value, new)) in parameters.iter_mut().zip(&mut optimiser.moments).zip(loaded)
-    {
-        (parameter.value, *moments) = (value, new);
-    }
+    state.steps = steps.ok_or_else(|| Error::file(path, "has no optimiser_steps in its metadata"))?;
+    optimiser.set_state(state);
+    parameters.iter_mut().zip(values).for_each(|(parameter, value)| parameter.value = value);
     Ok((arrays, metadata))
 }
 
-fn check_states(op: &'static str, parameters: &Parameters, optimiser: &AdamW) -> Result<()> {
-    if parameters.len() == optimiser.moments.len() {
-        return Ok(());
+fn state_for(
+    op: &'static str,
+    parameters: &Parameters,
+    optimiser: &impl Optimiser,
+) -> Result<OptimiserState> {
+    let state = optimiser.state();
+    if parameters.len() == state.tensors.len() {
+        return Ok(state);
     }
-    let expected = format!("moments for {} parameters", parameters.len());
-    Err(Error::argument(op, "optimiser", expected, optimiser.moments.len()))
+    let expected = format!("state for {} parameters", parameters.len());
+    Err(Error::argument(op, "optimiser", expected, state.tensors.len()))
 }

@@ -18,12 +18,16 @@ mod adamw;
 mod checkpoint;
 mod schedule;
 mod sgd;
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
+mod state;
 
 pub use adamw::AdamW;
 #[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use schedule::CosineSchedule;
 pub use sgd::Sgd;
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
+pub use state::{Optimiser, OptimiserState};
 
 use crate::error::Result;
 use crate::nn::{ParameterId, Parameters};

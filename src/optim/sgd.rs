@@ -2,18 +2,18 @@
 
 use super::adamw::check_gradients;
 use crate::error::Result;
-use crate::nn::Parameters;
+use crate::nn::{Parameter, Parameters};
 use crate::ops::{add, scale, sub};
 use crate::tensor::Tensor;
 
-/// Stochastic gradient descent with momentum: `v ← μ v + g + λ w`, `w ← w − η v`.
+/// Stochastic gradient descent with momentum: `v ← μ v + g + λ w`, `w ← w − η v`, from `v = 0`.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, nn::Parameters, optim::Sgd};
 /// let mut parameters = Parameters::default();
 /// let id = parameters.add("x", Tensor::scalar(&Device::Cpu, 1f32)?, true)?;
 /// let gradient = Tensor::scalar(&Device::Cpu, 0.5f32)?;
-/// Sgd::new(&parameters).step(&mut parameters, &[Some(gradient)], 0.1)?;
+/// Sgd::new(&parameters)?.step(&mut parameters, &[Some(gradient)], 0.1)?;
 /// assert!((parameters.get(id).value.item()? - 0.95).abs() < 1e-6);
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
@@ -23,13 +23,18 @@ pub struct Sgd {
     pub momentum: f64,
     /// `λ` of the parameters that decay: 0.
     pub weight_decay: f64,
-    velocity: Vec<Option<Tensor>>,
+    /// Steps done.
+    pub steps: u32,
+    /// `v` of every parameter.
+    pub(super) velocity: Vec<Tensor>,
 }
 
 impl Sgd {
-    /// No momentum, no decay; parameters added later are not trained. Example: [`Sgd`].
-    pub fn new(parameters: &Parameters) -> Sgd {
-        Sgd { momentum: 0., weight_decay: 0., velocity: vec![None; parameters.len()] }
+    /// No momentum, no decay; parameters added later are not trained. Errors: the device's. Example: [`Sgd`].
+    pub fn new(parameters: &Parameters) -> Result<Sgd> {
+        let zeros = |p: &Parameter| Tensor::zeros(p.value.device(), p.value.shape(), p.value.dtype());
+        let velocity = parameters.iter().map(zeros).collect::<Result<_>>()?;
+        Ok(Sgd { momentum: 0., weight_decay: 0., steps: 0, velocity })
     }
 
     /// One step with a learning rate. A parameter without a gradient stays as it is.
@@ -50,12 +55,13 @@ impl Sgd {
             if parameter.decays && self.weight_decay != 0. {
                 new = add(&new, &scale(&parameter.value, self.weight_decay)?)?;
             }
-            if let Some(old) = velocity.as_ref().filter(|_| self.momentum != 0.) {
-                new = add(&new, &scale(old, self.momentum)?)?;
+            if self.momentum != 0. {
+                new = add(&new, &scale(velocity, self.momentum)?)?;
             }
             parameter.value = sub(&parameter.value, &scale(&new, learning_rate)?)?;
-            *velocity = Some(new);
+            *velocity = new;
         }
+        self.steps += 1;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The main job.
 
+use std::path::MAIN_SEPARATOR;
 use std::process::Stdio;
 
 use crossmodal::align::Heads;
@@ -16,8 +17,9 @@ fn a_run_leaves_everything_and_the_next_takes_the_next_folder() {
     let output = place.run(&place.align("--seed 3"));
     let (table, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success() && log.is_empty(), "{log}");
+    let folder = format!("runs{MAIN_SEPARATOR}align-1");
     assert!(
-        table.contains("left to right") && table.contains("chance") && table.contains("runs/align-1"),
+        table.contains("left to right") && table.contains("chance") && table.contains(&folder),
         "{table}"
     );
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");

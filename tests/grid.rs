@@ -1,0 +1,74 @@
+//! Dispatches beyond one dimension of the grid: the cases again on devices that allow few workgroups in a dimension, so that
+//! small tensors fold as tensors of millions of rows do elsewhere.
+#![cfg(all(feature = "gpu", feature = "verify"))]
+
+mod common;
+#[path = "common/limited.rs"]
+mod limited;
+
+use crossmodal::cases::{self, Case, Row, Verdict};
+use crossmodal::gpu::Kernel;
+use crossmodal::{DType, Device};
+use std::sync::Arc;
+
+/// Workgroups that a dimension may have: no case of an operation takes more than their square, and some take more than them.
+/// With the most elements of an input of those cases.
+fn grid(op: &str) -> (u32, usize) {
+    match op {
+        "adamw" | "cast" | "concat" | "l2_normalize" | "unary" => (2, 1024),
+        "log_softmax" | "log_sum_exp" | "reduce" | "softmax" => (3, 2304),
+        "binary" => (4, 4096),
+        "transpose" => (6, 9216),
+        "gather" => (7, 12_544),
+        "cosine_similarity" => (9, 20_736),
+        "matmul" => (12, 36_864),
+        "info_nce" => (17, 73_984),
+        "clip_global_norm" => (65, 66 * 16_384),
+        _ => panic!("{op}: how many workgroups do its cases take?"),
+    }
+}
+
+/// Kernels that fold in no case, and why.
+const NOT_FOLDED: &[(&str, &str, &str)] = &[
+    ("clip_global_norm", "total_norm", "it is one workgroup"),
+    ("info_nce", "column_sweep", "64 columns are a workgroup: its block's rows pass the grid before"),
+    ("info_nce", "row_losses", "256 rows are a workgroup: its block's rows pass the grid before"),
+];
+
+fn cases_within(row: &Row, most: usize) -> Vec<Case> {
+    // Of the gather of 70000 rows it is the result that is large.
+    let fits =
+        |case: &Case| case.inputs.iter().all(|input| input.values.len() <= most) && case.name != "70000 rows";
+    (row.cases)().into_iter().filter(fits).collect()
+}
+
+fn failed(device: &Device, row: &Row, cases: &[Case]) -> Option<Verdict> {
+    let runs =
+        [DType::F32, DType::F16].into_iter().flat_map(|dtype| cases.iter().map(move |case| (case, dtype)));
+    let mut verdicts = runs.filter_map(|(case, dtype)| cases::verify_case(device, row.op, case, dtype));
+    verdicts.find(|verdict| !verdict.passed())
+}
+
+/// Every case passes; and where a kernel takes the first dimension's number for the whole one, a case fails: it is folded.
+#[test]
+fn every_kernel_gives_the_same_in_two_dimensions() {
+    for row in cases::TABLE {
+        let start = std::time::Instant::now();
+        let (groups, most) = grid(row.op);
+        let device = limited::limited(|limits| limits.max_compute_workgroups_per_dimension = groups);
+        let Device::Gpu(gpu) = &device else { unreachable!("it is a GPU") };
+        let cases = cases_within(row, most);
+        assert_eq!(failed(&device, row, &cases), None, "{groups} workgroups in a dimension");
+        for kernel in row.kernels.iter().copied() {
+            let own = (kernel.name, kernel.entry);
+            let excuse = NOT_FOLDED.iter().find(|not| (not.0, not.1) == own);
+            gpu.set_source_hook(Some(Arc::new(move |compiled: &Kernel, source: &str| {
+                let of_one_dimension = source.replace("group.y * groups.x + group.x", "group.x");
+                if (compiled.name, compiled.entry) == own { of_one_dimension } else { source.to_string() }
+            })));
+            let seen = failed(&device, row, &cases).is_some();
+            assert_eq!(seen, excuse.is_none(), "{own:?}: folded in a case? {excuse:?}");
+        }
+        eprintln!("{:20} {} cases, {:.1?}", row.op, cases.len(), start.elapsed());
+    }
+}
