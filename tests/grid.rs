@@ -22,7 +22,7 @@ fn grid(op: &str) -> (u32, usize) {
         "gather" => (7, 12_544),
         "cosine_similarity" => (9, 20_736),
         "matmul" => (12, 36_864),
-        "info_nce" => (17, 73_984),
+        "info_nce" | "siglip" => (17, 73_984),
         "clip_global_norm" => (65, 66 * 16_384),
         _ => panic!("{op}: how many workgroups do its cases take?"),
     }
@@ -32,7 +32,9 @@ fn grid(op: &str) -> (u32, usize) {
 const NOT_FOLDED: &[(&str, &str, &str)] = &[
     ("clip_global_norm", "total_norm", "it is one workgroup"),
     ("info_nce", "column_sweep", "64 columns are a workgroup: its block's rows pass the grid before"),
-    ("info_nce", "row_losses", "256 rows are a workgroup: its block's rows pass the grid before"),
+    ("info_nce", "line_losses", "256 rows are a workgroup: its block's rows pass the grid before"),
+    ("info_nce", "line_factors", "256 rows are a workgroup: its block's rows pass the grid before"),
+    ("info_nce", "combine", "256 rows are a workgroup: its block's rows pass the grid before"),
 ];
 
 fn cases_within(row: &Row, most: usize) -> Vec<Case> {

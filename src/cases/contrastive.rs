@@ -3,7 +3,8 @@
 use super::{Case, Input, Run, Scale, Tolerance, of_rule, of_rule_with};
 use crate::error::Result;
 use crate::ops::info_nce::INFO_NCE;
-use crate::ops::{InfoNceOptions, Reduction, Targets};
+use crate::ops::siglip::SIGLIP;
+use crate::ops::{InfoNceOptions, Reduction, SiglipOptions, Targets};
 use std::sync::Arc;
 
 use super::products::TAILS;
@@ -72,8 +73,17 @@ pub(super) fn info_nce() -> Vec<Case> {
     let stored = [forward, backward.storing(1e-4), last.storing(1e-4)];
     // In f16 the loss and its gradients are rounded once, from f32.
     cases.push(of_info_nce("f16 features", symmetric, inputs, stored));
+    cases.push(more_rows());
     cases.extend(combinations());
     cases
+}
+
+fn more_rows() -> Case {
+    let (n, d) = (127, 64);
+    let keep: Arc<[bool]> = (0..n).map(|i| i % 5 != 3).collect();
+    let options =
+        InfoNceOptions { keep_rows: Some(keep.clone()), keep_cols: Some(keep), ..Default::default() };
+    info_nce_case("masked rows of many".into(), (n, n, d), 2., &options)
 }
 
 /// Rows of x, rows of y where there are more, features, similarities that each row has to itself.
@@ -260,4 +270,83 @@ pub(super) fn info_nce_bench(scale: Scale) -> Vec<Case> {
     vec![
         info_nce_case(format!("symmetric {n} {d}"), (n, n, d), 2.66, &options).flops(8. * (n * n * d) as f64),
     ]
+}
+
+/// Logits of size `scale + bias`: each of n m terms is off by its logit's rounding, and by a few of its own.
+fn siglip_case(
+    name: String,
+    (n, m, d): (usize, usize, usize),
+    (t, bias): (f64, f64),
+    options: SiglipOptions,
+) -> Case {
+    let logit = ((d as f64).sqrt() + 4.) * Tolerance::ulps(0.5).rel * (t.exp() + bias.abs());
+    let rows = if options.reduction == Reduction::Mean { 1. } else { n as f64 };
+    let terms = rows * m as f64;
+    let (nan_rows, nan_cols) = (options.keep_rows.clone(), options.keep_cols.clone());
+    let masked = |input: Input, keep: Option<Arc<[bool]>>| {
+        let cols = input.shape[1].max(1);
+        input.map(|at, v| if keep.as_ref().is_some_and(|keep| !keep[at / cols]) { f64::NAN } else { v })
+    };
+    let inputs = vec![
+        masked(Input::unit_rows("x", n, d), nan_rows),
+        masked(Input::unit_rows("y", m, d), nan_cols),
+        Input::of(&[], &[t]),
+        Input::of(&[], &[bias]),
+    ];
+    let own = Tolerance::exponential(20.).rel;
+    let forward = Tolerance::carried(terms * (logit + own)).and(Tolerance::ulps(4.));
+    // ∂t weighs each term by the scale once more.
+    let backward = Tolerance::carried(terms * t.exp().max(1.) * (logit + own)).and(Tolerance::ulps(4.));
+    of_rule(name, &SIGLIP, options, inputs, (forward, backward)).f32_only()
+}
+
+pub(super) fn siglip() -> Vec<Case> {
+    let (start, plain) = ((10f64.ln(), -10.), SiglipOptions::default());
+    let mut cases = vec![];
+    for (i, &n) in TAILS.iter().enumerate() {
+        let (m, d) = (TAILS[(i + 3) % 13], TAILS[(i + 5) % 13]);
+        cases.push(siglip_case(format!("{n} {m} {d}"), (n, m, d), start, plain.clone()));
+    }
+    for side in [1, 7, 31] {
+        let options = SiglipOptions { scratch_bytes: 4 * side * side, ..plain.clone() };
+        cases.push(siglip_case(format!("31 40 9 in blocks of {side}"), (31, 40, 9), start, options));
+    }
+    cases.push(siglip_case("logits of 1e4".into(), (19, 19, 7), (1e4f64.ln(), 0.), plain.clone()));
+    cases.push(siglip_case("logits around 0".into(), (19, 19, 7), (0., 0.), plain.clone()));
+    let (n, m) = (19, 26);
+    let classes = |count: usize| (0..count as i64).map(|i| i % 5 - 1).collect::<Arc<[i64]>>();
+    let keep = |count: usize| Some((0..count).map(|i| i % 6 != 2).collect::<Arc<[bool]>>());
+    for (reduction, way) in [(Reduction::Mean, "mean"), (Reduction::Sum, "sum"), (Reduction::None, "per row")]
+    {
+        let targets = Targets::Classes { rows: classes(n), cols: classes(m) };
+        let plain = || SiglipOptions { reduction, scratch_bytes: 200, ..plain.clone() };
+        let (keep_rows, keep_cols) = (keep(n), keep(m));
+        let masked = SiglipOptions { keep_rows, keep_cols, ..plain() };
+        let both = SiglipOptions { targets: targets.clone(), ..masked.clone() };
+        for (name, options) in [
+            ("diagonal", plain()),
+            ("classes", SiglipOptions { targets, ..plain() }),
+            ("masked NaN", masked),
+            ("classes + masked NaN", both),
+        ] {
+            cases.push(siglip_case(format!("{name}, {way}"), (n, m, 7), start, options));
+        }
+    }
+    let inputs = vec![
+        Input::unit_rows("x", 33, 16),
+        Input::unit_rows("y", 33, 16),
+        Input::of(&[], &[2.]),
+        Input::of(&[], &[-4.]),
+    ];
+    let Case { forward, backward, .. } = siglip_case(String::new(), (33, 33, 16), (2., -4.), plain.clone());
+    // In f16 the loss and its gradients are rounded once, from f32.
+    let tolerance = (forward, backward.storing(1e-4));
+    cases.push(of_rule("f16 features", &SIGLIP, plain, inputs, tolerance));
+    cases
+}
+
+pub(super) fn siglip_bench(scale: Scale) -> Vec<Case> {
+    let (n, d) = (scale.pick(512, 16384), scale.pick(128, 512));
+    let name = format!("{n} {d}");
+    vec![siglip_case(name, (n, n, d), (2.3, -10.), SiglipOptions::default()).flops(8. * (n * n * d) as f64)]
 }

@@ -113,6 +113,12 @@ pub const TABLE: &[Row] = &[
     },
     Row { op: "reduce", kernels: ops::reduce::KERNELS, cases: rowwise::reduce, bench: rowwise::reduce_bench },
     Row {
+        op: "siglip",
+        kernels: ops::siglip::KERNELS,
+        cases: contrastive::siglip,
+        bench: contrastive::siglip_bench,
+    },
+    Row {
         op: "softmax",
         kernels: ops::softmax::KERNELS,
         cases: rowwise::softmax,

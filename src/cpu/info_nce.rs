@@ -48,12 +48,12 @@ pub(crate) fn kept_rows(x: &Tensor, codes: &[u32]) -> Vec<f32> {
     values
 }
 
-fn kept<'a>(x: &'a Tensor, codes: &[u32]) -> Cow<'a, [f32]> {
+pub(super) fn kept<'a>(x: &'a Tensor, codes: &[u32]) -> Cow<'a, [f32]> {
     if codes.contains(&MASKED) { kept_rows(x, codes).into() } else { super::f32s(x) }
 }
 
 /// The logits of one block.
-fn logits(
+pub(super) fn logits(
     out: &mut [f32],
     [x, y]: [&[f32]; 2],
     scale: f32,

@@ -196,7 +196,7 @@ fn check(inputs: &[&Tensor], options: &InfoNceOptions) -> Result<InfoNce> {
         }
     };
     check_options(x, (n, m), options)?;
-    let (rows, cols) = codes(options, n, m);
+    let (rows, cols) = codes(&options.targets, [&options.keep_rows, &options.keep_cols], [n, m]);
     let targets = match options.targets {
         Targets::Diagonal | Targets::Classes { .. } => TargetKind::Codes,
         Targets::Soft(_) => TargetKind::Soft,
@@ -273,8 +273,12 @@ fn check_options(x: &Tensor, (n, m): (usize, usize), options: &InfoNceOptions) -
 }
 
 /// The codes of rows and columns.
-fn codes(options: &InfoNceOptions, n: usize, m: usize) -> (Vec<u32>, Vec<u32>) {
-    let (mut rows, mut cols) = match &options.targets {
+pub(super) fn codes(
+    targets: &Targets,
+    keep: [&Option<Arc<[bool]>>; 2],
+    [n, m]: [usize; 2],
+) -> (Vec<u32>, Vec<u32>) {
+    let (mut rows, mut cols) = match targets {
         Targets::Diagonal => {
             let InfoNce { rows, cols, .. } = InfoNce::diagonal(n, m, 0, true);
             (rows, cols)
@@ -289,7 +293,7 @@ fn codes(options: &InfoNceOptions, n: usize, m: usize) -> (Vec<u32>, Vec<u32>) {
         }
         Targets::Soft(_) | Targets::None => (vec![NO_CLASS; n], vec![NO_CLASS; m]),
     };
-    for (codes, keep) in [(&mut rows, &options.keep_rows), (&mut cols, &options.keep_cols)] {
+    for (codes, keep) in [(&mut rows, keep[0]), (&mut cols, keep[1])] {
         let masked = keep.iter().flat_map(|keep| keep.iter()).zip(codes).filter(|(keep, _)| !**keep);
         masked.for_each(|(_, code)| *code = MASKED);
     }
@@ -390,7 +394,7 @@ fn backward(options: &InfoNceOptions, saved: &Saved<'_>) -> Result<Vec<Option<Te
 }
 
 /// `⟨a, b⟩` over all elements, a scalar.
-fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.device() == &Device::Cpu {
         return host(&[], DType::F32, vec![cpu::dot(&cpu::f32s(a), &cpu::f32s(b))]);
     }

@@ -1,14 +1,13 @@
 //! The softmax losses on a GPU: a product for each block of similarities, and kernels around it.
 
-use super::concat::{put, slice};
-use super::matmul::{self, MatmulOptions, Product};
-use super::{Reduce, ReduceOptions, add, dispatch, groups, parts, reduce};
+use super::logit_blocks::{add_product, block_bytes, copied, scratch, similarities};
+use super::{Reduce, ReduceOptions, dispatch, groups, parts, reduce};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Gpu, Kernel, Variant};
-use crate::reference::{InfoNce, MASKED, MatmulShape, Reduction, TargetKind};
+use crate::reference::{InfoNce, LogitBlock, MASKED, Reduction, TargetKind};
 use crate::tensor::Tensor;
 
 const SOURCE: &str = concat!(
@@ -104,10 +103,7 @@ const GRADIENT: Kernel = Kernel::new::<Params>(
 pub(super) const KERNELS: &[&Kernel] =
     &[&KEEP_ROWS, &ROW_SWEEP, &COLUMN_SWEEP, &LINE_LOSSES, &COMBINE, &LINE_FACTORS, &GRADIENT];
 
-/// (First row, rows, first column, columns).
-type Block = (usize, usize, usize, usize);
-
-fn params(problem: &InfoNce, (first_row, rows, first_col, cols): Block) -> Params {
+fn params(problem: &InfoNce, (first_row, rows, first_col, cols): LogitBlock) -> Params {
     let flag = |yes: bool, flag: u32| if yes { flag } else { 0 };
     let flags = flag(problem.symmetric, SYMMETRIC)
         | flag(problem.decoupled, DECOUPLED)
@@ -137,7 +133,7 @@ fn own_columns(problem: &InfoNce) -> Params {
     Params { flags: (all.flags | OWN_COLUMNS) & !SYMMETRIC, fresh: 0, ..all }
 }
 
-fn uninit(like: &Tensor, shape: &[usize]) -> Result<Tensor> {
+pub(super) fn uninit(like: &Tensor, shape: &[usize]) -> Result<Tensor> {
     Tensor::uninit("info_nce", like.device(), shape, DType::F32)
 }
 
@@ -221,63 +217,6 @@ pub(super) fn kept_rows(x: &Tensor, codes: &[u32]) -> Result<Tensor> {
     }
 }
 
-/// `S = X[first_row..] Y[first_col..]ᵀ` of one block, in the scratch where a binding spans x and y.
-fn similarities(
-    gpu: &Gpu,
-    [x, y]: [&Tensor; 2],
-    scratch: &Tensor,
-    (first_row, rows, first_col, cols): Block,
-) -> Result<Tensor> {
-    let d = x.shape()[1];
-    if x.is_split() || y.is_split() {
-        let (x, y) =
-            (slice(x, 0, &(first_row..first_row + rows))?, slice(y, 0, &(first_col..first_col + cols))?);
-        return matmul::matmul(&x, &y, None, &MatmulOptions { transpose_b: true, ..Default::default() });
-    }
-    let (a_strides, b_strides) = ((d, 1), (1, d));
-    let shape = MatmulShape { m: rows, n: cols, k: d, a_strides, b_strides, ..MatmulShape::default() };
-    let (a_offset, b_offset) = (first_row * d, first_col * d);
-    let product = Product { scale: 1., a_offset, b_offset, ..Product::default() };
-    matmul::dispatch(gpu, x, y, scratch, &shape, &product)?;
-    Ok(scratch.clone())
-}
-
-/// Adds the product of a block of the gradient, or of its transpose, and the rows of `other` from `second` on to the rows of
-/// `sum` from `first` on; writes it where it is the first.
-fn add_product(
-    gpu: &Gpu,
-    (block, transposed): (&Tensor, bool),
-    (other, second): (&Tensor, usize),
-    (sum, first): (&mut Tensor, usize),
-    (rows, cols): (usize, usize),
-    accumulate: bool,
-) -> Result<()> {
-    let (m, k, n) = if transposed { (cols, rows, sum.shape()[1]) } else { (rows, cols, sum.shape()[1]) };
-    if other.is_split() || sum.is_split() {
-        let (block, other) = (block.reshape(&[rows, cols])?, slice(other, 0, &(second..second + k))?);
-        let options = MatmulOptions { transpose_a: transposed, ..Default::default() };
-        let product = matmul::matmul(&block, &other, None, &options)?;
-        let own = || slice(sum, 0, &(first..first + m));
-        let product = if accumulate { add(&own()?, &product)? } else { product };
-        return put(&product, sum, 0, first);
-    }
-    let a_strides = if transposed { (1, cols) } else { (cols, 1) };
-    let shape = MatmulShape { m, n, k, a_strides, b_strides: (n, 1), ..MatmulShape::default() };
-    let (b_offset, out_offset) = (second * n, first * n);
-    let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
-    matmul::dispatch(gpu, block, other, sum, &shape, &product)
-}
-
-/// The bytes of a block of similarities: what the caller allows, but no more than a binding spans.
-fn block_bytes(gpu: &Gpu, scratch_bytes: usize) -> usize {
-    scratch_bytes.min(gpu.piece_bytes() as usize)
-}
-
-fn scratch(like: &Tensor, problem: &InfoNce, bytes: usize) -> Result<Tensor> {
-    let (rows, cols) = problem.block_size(bytes);
-    uninit(like, &[rows, cols])
-}
-
 /// The codes of the rows and of the columns on the device.
 fn codes(like: &Tensor, problem: &InfoNce) -> Result<[Tensor; 2]> {
     let upload = |codes: &[u32]| Tensor::from_slice(like.device(), &[codes.len()], codes);
@@ -297,7 +236,7 @@ pub(super) fn forward(
     let mut rows = Lines::new(x, problem.n)?;
     let mut cols = if problem.symmetric { Some(Lines::new(x, problem.m)?) } else { None };
     let bytes = block_bytes(gpu, scratch_bytes);
-    let scratch = scratch(x, problem, bytes)?;
+    let scratch = scratch(x, (problem.n, problem.m), bytes)?;
     let variant = || Variant::of(DType::F32);
     // What a kernel does not look at still has to be bound.
     let soft = soft.unwrap_or(log_scale);
@@ -375,7 +314,7 @@ pub(super) fn backward(
     let sum = |like: &Tensor, needed: bool| needed.then(|| uninit(like, like.shape())).transpose();
     let (mut dx, mut dy) = (sum(x, needs_x)?, sum(y, needs_y)?);
     let bytes = block_bytes(gpu, scratch_bytes);
-    let scratch = scratch(x, problem, bytes)?;
+    let scratch = scratch(x, (problem.n, problem.m), bytes)?;
     for block in problem.blocks(bytes) {
         let (first_row, rows, first_col, cols) = block;
         let sims = &match rest.get(2) {
@@ -401,11 +340,4 @@ pub(super) fn backward(
         other => other.cloned(),
     };
     Ok([dx, dy, dextra])
-}
-
-/// A copy, to be written over.
-fn copied(tensor: &Tensor) -> Result<Tensor> {
-    let mut copy = uninit(tensor, tensor.shape())?;
-    put(tensor, &mut copy, 0, 0)?;
-    Ok(copy)
 }

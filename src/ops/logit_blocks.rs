@@ -1,0 +1,75 @@
+//! Similarities block by block on a GPU, and what their gradients add up to: the products of the contrastive losses.
+
+use super::add;
+use super::concat::{put, slice};
+use super::info_nce_sweep::uninit;
+use super::matmul::{self, MatmulOptions, Product};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::reference::{LogitBlock, MatmulShape, block_size};
+use crate::tensor::Tensor;
+
+/// `S = X[first_row..] Y[first_col..]ᵀ` of one block, in the scratch where a binding spans x and y.
+pub(super) fn similarities(
+    gpu: &Gpu,
+    [x, y]: [&Tensor; 2],
+    scratch: &Tensor,
+    (first_row, rows, first_col, cols): LogitBlock,
+) -> Result<Tensor> {
+    let d = x.shape()[1];
+    if x.is_split() || y.is_split() {
+        let (x, y) =
+            (slice(x, 0, &(first_row..first_row + rows))?, slice(y, 0, &(first_col..first_col + cols))?);
+        return matmul::matmul(&x, &y, None, &MatmulOptions { transpose_b: true, ..Default::default() });
+    }
+    let (a_strides, b_strides) = ((d, 1), (1, d));
+    let shape = MatmulShape { m: rows, n: cols, k: d, a_strides, b_strides, ..MatmulShape::default() };
+    let (a_offset, b_offset) = (first_row * d, first_col * d);
+    let product = Product { scale: 1., a_offset, b_offset, ..Product::default() };
+    matmul::dispatch(gpu, x, y, scratch, &shape, &product)?;
+    Ok(scratch.clone())
+}
+
+/// Adds the product of a block of the gradient, or of its transpose, and the rows of `other` from `second` on to the rows of
+/// `sum` from `first` on; writes it where it is the first.
+pub(super) fn add_product(
+    gpu: &Gpu,
+    (block, transposed): (&Tensor, bool),
+    (other, second): (&Tensor, usize),
+    (sum, first): (&mut Tensor, usize),
+    (rows, cols): (usize, usize),
+    accumulate: bool,
+) -> Result<()> {
+    let (m, k, n) = if transposed { (cols, rows, sum.shape()[1]) } else { (rows, cols, sum.shape()[1]) };
+    if other.is_split() || sum.is_split() {
+        let (block, other) = (block.reshape(&[rows, cols])?, slice(other, 0, &(second..second + k))?);
+        let options = MatmulOptions { transpose_a: transposed, ..Default::default() };
+        let product = matmul::matmul(&block, &other, None, &options)?;
+        let own = || slice(sum, 0, &(first..first + m));
+        let product = if accumulate { add(&own()?, &product)? } else { product };
+        return put(&product, sum, 0, first);
+    }
+    let a_strides = if transposed { (1, cols) } else { (cols, 1) };
+    let shape = MatmulShape { m, n, k, a_strides, b_strides: (n, 1), ..MatmulShape::default() };
+    let (b_offset, out_offset) = (second * n, first * n);
+    let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
+    matmul::dispatch(gpu, block, other, sum, &shape, &product)
+}
+
+/// The bytes of a block of similarities: what the caller allows, but no more than a binding spans.
+pub(super) fn block_bytes(gpu: &Gpu, scratch_bytes: usize) -> usize {
+    scratch_bytes.min(gpu.piece_bytes() as usize)
+}
+
+/// Memory for the largest block.
+pub(super) fn scratch(like: &Tensor, size: (usize, usize), bytes: usize) -> Result<Tensor> {
+    let (rows, cols) = block_size(size, bytes);
+    uninit(like, &[rows, cols])
+}
+
+/// A copy, to be written over.
+pub(super) fn copied(tensor: &Tensor) -> Result<Tensor> {
+    let mut copy = uninit(tensor, tensor.shape())?;
+    put(tensor, &mut copy, 0, 0)?;
+    Ok(copy)
+}
