@@ -29,6 +29,7 @@
 //! | [`Tensor`], [`Device`], [`DType`] | dense arrays on the CPU or a GPU |
 //! | [`ops`] | the operations, forward and backward |
 //! | [`autograd`], [`nn`], [`optim`] | the tape; layers; optimisers, schedule, checkpoints |
+//! | [`losses`] | triplet, SupCon, VICReg and the others that are made of operations |
 //! | `align` (feature `io`) | the main job: two modalities' stored features to trained heads and retrieval scores |
 //! | `io` (feature `io`) | `.npy` and `.safetensors` |
 //! | [`gpu`] | the dispatcher: adapters, memory, profiling |
@@ -50,6 +51,8 @@ pub mod gpu;
 pub mod gpu;
 #[cfg(feature = "io")]
 pub mod io;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod losses;
 pub mod nn;
 pub mod ops;
 pub mod optim;

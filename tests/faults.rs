@@ -39,6 +39,8 @@ const UNSEEN: &[Unseen] = &[
         NAN_BEHIND,
     ),
     ("info_nce", "row_sweep", "too late", EXACT_GRID),
+    ("siglip", "forward", "too late", EXACT_GRID),
+    ("siglip", "backward", "too late", EXACT_GRID),
     ("info_nce", "keep_rows", "too late", INTERMEDIATE),
     ("info_nce", "line_losses", "too late", INTERMEDIATE),
     ("info_nce", "line_factors", "too late", INTERMEDIATE),

@@ -13,7 +13,7 @@
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::{Rule, Saved, add};
+use crate::ops::{Forward, Rule, Saved, add};
 use crate::tensor::Tensor;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -104,6 +104,13 @@ impl Gradients {
     }
 }
 
+/// A change of shape moves no element, so it is no operation on a device.
+const RESHAPE: Rule<Vec<usize>> = Rule {
+    name: "reshape",
+    forward: |shape, inputs| Ok(Forward::one(inputs[0].reshape(shape)?)),
+    backward: |_, saved| Ok(vec![Some(saved.grad().reshape(saved.inputs[0].shape())?)]),
+};
+
 impl Default for Tape {
     fn default() -> Self {
         Tape::new()
@@ -147,6 +154,20 @@ impl Tape {
     /// A value without a gradient. Example: [`Gradients`].
     pub fn constant(&self, value: &Tensor) -> Var {
         Var { value: value.clone(), place: None }
+    }
+
+    /// The same elements under another shape. Errors: the counts differ; it belongs to another tape.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, autograd::Tape};
+    /// let tape = Tape::new();
+    /// let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[1, 1], &[3f64])?);
+    /// let y = tape.reshape(&x, &[])?;
+    /// assert_eq!(tape.backward(&y)?.get(&x).unwrap().shape(), [1, 1]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn reshape(&self, x: &Var, shape: &[usize]) -> Result<Var> {
+        self.apply(&RESHAPE, shape.to_vec(), &[x])
     }
 
     /// Runs an operation and records it, for operations with one result.

@@ -149,6 +149,13 @@ pub(super) fn slice(x: &Tensor, axis: usize, range: &Range<usize>) -> Result<Ten
     Ok(out)
 }
 
+/// Writes `part` over the rows of `whole` from row `at` on. Tensors that share the storage of `whole` keep what they hold.
+pub(crate) fn overwrite(whole: &mut Tensor, part: &Tensor, at: usize) -> Result<()> {
+    super::check_device("overwrite", "part", part, whole.device())?;
+    whole.own_buffer("overwrite")?;
+    put(part, whole, 0, at)
+}
+
 /// Writes `part` into `whole` from place `at` of an axis on.
 pub(super) fn put(part: &Tensor, whole: &mut Tensor, axis: usize, at: usize) -> Result<()> {
     let (outer, full, inner) = around(whole.shape(), axis);

@@ -75,6 +75,7 @@ pub use adamw::{AdamwStep, adamw};
 pub use binary::{Binary, add, binary, mul, sub};
 pub use cast::cast;
 pub use clip_global_norm::clip_global_norm;
+pub(crate) use concat::overwrite;
 pub use concat::{concat, split};
 pub use cosine_similarity::{Pairing, cosine_similarity};
 pub use gather::{Indices, gather};
