@@ -78,11 +78,13 @@ fn check(device: &Device, bound: &Bound) {
     }
     let heads = trainer.heads().unwrap();
     for (side, head) in [("left", &heads.left), ("right", &heads.right)] {
-        let weights = differences(&head.weight, &f64s(&fixture, &format!("final.{side}.weight")));
+        let weights = differences(&head.layers[0].weight, &f64s(&fixture, &format!("final.{side}.weight")));
         let (median, percentile) = (weights[weights.len() / 2], weights[weights.len() * 99 / 100]);
         let (any, bias) = (
             weights[weights.len() - 1],
-            *differences(&head.bias, &f64s(&fixture, &format!("final.{side}.bias"))).last().unwrap(),
+            *differences(&head.layers[0].bias, &f64s(&fixture, &format!("final.{side}.bias")))
+                .last()
+                .unwrap(),
         );
         eprintln!(
             "{} {side}: median {median:.1e}, 99 % {percentile:.1e}, any {any:.1e}, bias {bias:.1e}",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crossmodal::align::{Checkpoint, Data, Recipe, Trainer};
+use crossmodal::align::{Checkpoint, Trainer};
 use crossmodal::io::Source;
 
 use crate::device::DeviceArgs;
@@ -11,29 +11,33 @@ use crate::failure::Outcome;
 use crate::folder::{Plan, has_results};
 use crate::inputs::{self, Inputs};
 use crate::job::{Job, progress};
+use crate::recipe::RecipeArgs;
 use crate::{metrics, output, words};
 
 /// What stands below the flags in the help.
 const MORE: &str = "\
-FILE is .npy, or .safetensors with #TENSOR, of f64, f32, f16 or bf16; the split
-of any integers. With neither --left nor --right it takes the emoji data in the
-folder data: pictures left, words right.";
+FILE is .npy, or .safetensors#TENSOR, of f64, f32, f16 or bf16; the split and the
+labels of any integers. With neither --left nor --right it takes the
+emoji data in the folder data: pictures left, words right.
+
+Losses: infonce, siglip, supcon, triplet, cosine, vicreg, barlow.";
 
 /// Trains two heads that bring the features of two modalities together
 #[derive(clap::Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Args {
-    /// Features of one modality
-    #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
-    left: Option<Source>,
+    /// Features of one modality; again: further views of it
+    #[arg(long, value_name = "FILE", value_parser = inputs::source())]
+    left: Vec<Source>,
     /// Features of the other, row by row their partners
-    #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
+    #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     right: Option<Source>,
     /// 0 train, 1 validation, 2 test [default: 80/10/10]
-    #[arg(long, value_name = "FILE#TENSOR", value_parser = inputs::source())]
+    #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     split: Option<Source>,
-    #[command(flatten)]
-    recipe: RecipeArgs,
+    /// Classes: rows of one class are positives [default: pairs]
+    #[arg(long, value_name = "FILE", value_parser = inputs::source())]
+    labels: Option<Source>,
     #[command(flatten)]
     device: DeviceArgs,
     /// The folder to write to [default: runs/align-1, …]
@@ -48,57 +52,8 @@ pub(crate) struct Args {
     /// Stop once this many epochs are done, as if interrupted: for tests
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     stop_after: Option<u32>,
-}
-
-/// How to train. What is not given is as the run to be resumed has it, or by default.
-#[derive(clap::Args)]
-struct RecipeArgs {
-    #[arg(long, value_name = "N", help = or("Width of the shared space", Recipe::default().dim))]
-    dim: Option<usize>,
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[arg(help = or("Passes over the training rows", Recipe::default().epochs))]
-    epochs: Option<u32>,
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[arg(help = or("Pairs of a training step", "256 or all"))]
-    batch_size: Option<usize>,
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    #[arg(help = or("Learning rate at first; falls to 0", Recipe::default().learning_rate))]
-    lr: Option<f64>,
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    #[arg(help = or("AdamW's decay, on weights only", Recipe::default().weight_decay))]
-    weight_decay: Option<f64>,
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    #[arg(help = or("Temperature at first; learned", Recipe::default().temperature))]
-    temperature: Option<f64>,
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[arg(help = or("The same seed gives the same result", Recipe::default().seed))]
-    seed: Option<u64>,
-}
-
-/// The help of a flag that has a default.
-fn or(help: &str, default: impl std::fmt::Display) -> String {
-    format!("{help} [default: {default}]")
-}
-
-impl RecipeArgs {
-    /// What is given, over a recipe. Its batch size, if the user is not bound to it, is no more than there are rows.
-    fn over(&self, base: Recipe) -> Recipe {
-        Recipe {
-            dim: self.dim.unwrap_or(base.dim),
-            epochs: self.epochs.unwrap_or(base.epochs),
-            batch_size: self.batch_size.unwrap_or(base.batch_size),
-            learning_rate: self.lr.unwrap_or(base.learning_rate),
-            weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
-            temperature: self.temperature.unwrap_or(base.temperature),
-            seed: self.seed.unwrap_or(base.seed),
-        }
-    }
-}
-
-/// A new run's recipe where nothing is given.
-fn default_for(data: &Data) -> Recipe {
-    let recipe = Recipe::default();
-    Recipe { batch_size: recipe.batch_size.min(data.split.train.len()), ..recipe }
+    #[command(flatten)]
+    recipe: RecipeArgs,
 }
 
 /// Runs the verb. Everything is read and checked, and the first epoch has succeeded, before anything is written or
@@ -109,11 +64,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let checkpoint = plan.checkpoint();
     let about = checkpoint.as_deref().map(Checkpoint::read).transpose()?;
     let notes = about.as_ref().map(|about| &about.notes);
-    let inputs = Inputs::new([&args.left, &args.right, &args.split].map(Option::clone), notes)?;
+    let others = [&args.right, &args.split, &args.labels].map(Option::clone);
+    let inputs = Inputs::new(args.left.clone(), others, notes)?;
     plan.spare(&inputs)?;
-    let seed = args.recipe.over(about.as_ref().map_or_else(Recipe::default, |about| about.recipe)).seed;
-    let data = inputs.read(seed)?;
-    let recipe = args.recipe.over(about.map_or_else(|| default_for(&data), |about| about.recipe));
+    let resumed = about.as_ref().map(|about| about.recipe);
+    let data = inputs.read(args.recipe.seed(resumed.as_ref()))?;
+    let recipe = args.recipe.recipe(resumed, &data)?;
     let device = args.device.open()?;
     let trainer = match &checkpoint {
         Some(checkpoint) => Trainer::resume(&device, &data, &recipe, checkpoint),

@@ -25,25 +25,36 @@ pub(crate) struct Inputs {
     pub(crate) right: Source,
     /// None: by chance.
     pub(crate) split: Option<Source>,
+    /// Further views of the left modality.
+    pub(crate) views: Vec<Source>,
+    /// Classes of the rows.
+    pub(crate) labels: Option<Source>,
 }
 
 impl Inputs {
-    /// What is named (left, right, split), else what the `notes` of the run to be resumed say, else the emoji data where
+    /// What is named (left with its views; right, split, labels), else what the `notes` of the run to be resumed say, else the emoji data where
     /// neither side is named.
     pub(crate) fn new(
-        [left, right, split]: [Option<Source>; 3],
+        lefts: Vec<Source>,
+        [right, split, labels]: [Option<Source>; 3],
         notes: Option<&BTreeMap<String, String>>,
     ) -> Result<Inputs, Failure> {
         let noted = |key: &str| notes?.get(key).map(|text| Source::parse(text));
+        let mut lefts = lefts.into_iter();
+        let (left, mut views): (_, Vec<_>) = (lefts.next(), lefts.collect());
+        if left.is_none() {
+            views = (1..).map_while(|i| noted(&format!("view {i}"))).collect();
+        }
         let (left, right) = (left.or_else(|| noted("left")), right.or_else(|| noted("right")));
-        let split = split.or_else(|| noted("split"));
+        let (split, labels) = (split.or_else(|| noted("split")), labels.or_else(|| noted("labels")));
         match (left, right) {
-            (Some(left), Some(right)) => Ok(Inputs { left, right, split }),
+            (Some(left), Some(right)) => Ok(Inputs { left, right, split, views, labels }),
             (None, None) => {
                 let path = emoji(option_env!("CARGO_MANIFEST_DIR").map(Path::new))?;
                 let tensor = |name: &str| Source { path: path.clone(), tensor: Some(name.into()) };
                 let split = split.unwrap_or_else(|| tensor("split"));
-                Ok(Inputs { left: tensor("image_twemoji"), right: tensor("text"), split: Some(split) })
+                let (left, right) = (tensor("image_twemoji"), tensor("text"));
+                Ok(Inputs { left, right, split: Some(split), views, labels })
             }
             (Some(_), None) => Err(Failure::new(
                 "--left is given, --right is missing: name both, or neither for the emoji data",
@@ -56,14 +67,18 @@ impl Inputs {
 
     /// Every one of them.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
-        [&self.left, &self.right].into_iter().chain(&self.split)
+        [&self.left, &self.right].into_iter().chain(&self.views).chain(&self.split).chain(&self.labels)
     }
 
     /// What [`new`](Self::new) finds them by again.
     pub(crate) fn notes(&self) -> BTreeMap<String, String> {
-        let split = self.split.iter().map(|split| ("split", split));
-        let sides = [("left", &self.left), ("right", &self.right)].into_iter().chain(split);
-        sides.map(|(key, source)| (key.to_string(), source.to_string())).collect()
+        let view = |(i, source)| (format!("view {}", i + 1), source);
+        let named = |key: &str, source| (key.to_string(), source);
+        let sides = [named("left", &self.left), named("right", &self.right)].into_iter();
+        let split = self.split.iter().map(|source| named("split", source));
+        let labels = self.labels.iter().map(|source| named("labels", source));
+        let all = sides.chain(split).chain(labels).chain(self.views.iter().enumerate().map(view));
+        all.map(|(key, source)| (key, source.to_string())).collect()
     }
 
     /// How the rows are split, in words.
@@ -83,7 +98,13 @@ impl Inputs {
                 Split::from_labels(&labels)
             }
         };
-        let data = split.and_then(|split| Data::new(left, right, split));
+        let views = self.views.iter().map(read_features).collect::<Result<Vec<_>, _>>()?;
+        let labels = self.labels.as_ref().map(read_integers).transpose()?;
+        let data = split.and_then(|split| Data::new(left, right, split)?.with_views(views));
+        let data = data.and_then(|data| match labels {
+            Some(labels) => data.with_classes(labels),
+            None => Ok(data),
+        });
         data.map_err(|error| words::flags(error, self))
     }
 }

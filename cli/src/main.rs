@@ -17,6 +17,7 @@ mod lock;
 mod metrics;
 mod output;
 mod project;
+mod recipe;
 mod scores;
 mod table;
 mod verify;
@@ -45,7 +46,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    Align(align::Args),
+    Align(Box<align::Args>),
     Project(project::Args),
     Eval(eval::Args),
     Devices(devices::Args),

@@ -35,7 +35,9 @@ impl Run<'_> {
             "seconds_per_epoch": seconds_per_epoch,
             "left": self.inputs.left.to_string(),
             "right": self.inputs.right.to_string(),
+            "views": self.inputs.views.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "split": self.inputs.split_name(),
+            "labels": self.inputs.labels.as_ref().map(ToString::to_string),
             "train_rows": split.train.len(),
             "validation_rows": split.validation.len(),
             "test_rows": split.test.len(),
@@ -44,6 +46,10 @@ impl Run<'_> {
             "learning_rate": recipe.learning_rate,
             "weight_decay": recipe.weight_decay,
             "temperature": recipe.temperature,
+            "loss": recipe.objective.to_string(),
+            "head": recipe.head.to_string(),
+            "freeze": recipe.freeze.map(|side| side.to_string()),
+            "accum": recipe.accum,
             "version": env!("CARGO_PKG_VERSION"),
         });
         let mut map = scores::to_json(test);

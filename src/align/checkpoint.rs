@@ -2,13 +2,17 @@
 
 use super::data::Data;
 use super::heads::{Head, Heads};
-use super::recipe::Recipe;
-use super::trainer::{Side, Trainer};
+use super::network::HeadWeights;
+use super::recipe::{Recipe, SideName};
+use super::side::Side;
+use super::trainer::Trainer;
 use crate::device::Device;
 use crate::dtype::HostData;
 use crate::error::{Error, Result};
 use crate::io::{Array, read_safetensors};
+use crate::losses::Queue;
 use crate::optim::{load_checkpoint, save_checkpoint};
+use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
@@ -62,6 +66,14 @@ impl Checkpoint {
             weight_decay: number(metadata, "weight_decay")?,
             temperature: number(metadata, "temperature")?,
             seed: number(metadata, "seed")?,
+            objective: number(metadata, "loss")?,
+            head: number(metadata, "head")?,
+            freeze: match metadata.get("freeze")?.as_str() {
+                "left" => Some(SideName::Left),
+                "right" => Some(SideName::Right),
+                _ => None,
+            },
+            accum: number(metadata, "accum")?,
         };
         let note =
             |(key, value): (&String, &String)| Some((key.strip_prefix(NOTE)?.to_string(), value.clone()));
@@ -77,8 +89,10 @@ fn corrupt(path: &Path) -> Error {
 impl Trainer {
     /// What must agree for a checkpoint to continue.
     fn identity(&self) -> BTreeMap<String, String> {
-        let Recipe { dim, epochs, batch_size, learning_rate, weight_decay, temperature, seed } = self.recipe;
-        let widths = [&self.left, &self.right].map(|side| side.rows.shape()[1]);
+        let Recipe { dim, epochs, batch_size, learning_rate, weight_decay, temperature, seed, .. } =
+            self.recipe;
+        let Recipe { objective, head, freeze, accum, .. } = self.recipe;
+        let widths = [&self.left, &self.right].map(|side| side.views[0].shape()[1]);
         [
             ("dim", dim.to_string()),
             ("epochs", epochs.to_string()),
@@ -87,6 +101,10 @@ impl Trainer {
             ("weight_decay", weight_decay.to_string()),
             ("temperature", temperature.to_string()),
             ("seed", seed.to_string()),
+            ("loss", objective.to_string()),
+            ("head", head.to_string()),
+            ("freeze", freeze.map_or("none".to_string(), |side| side.to_string())),
+            ("accum", accum.to_string()),
             ("widths", format!("{} and {}", widths[0], widths[1])),
             ("data", format!("{:016x}", self.fingerprint)),
         ]
@@ -108,11 +126,22 @@ impl Trainer {
                 data: HostData::F32(values.to_vec()),
             };
             for (side, head) in [("left", &heads.left), ("right", &heads.right)] {
-                extra.insert(format!("best.{side}.weight"), array(&[head.inputs, head.dim], &head.weight));
-                extra.insert(format!("best.{side}.bias"), array(&[head.dim], &head.bias));
+                for (i, HeadWeights { weight, bias }) in head.layers.iter().enumerate() {
+                    let inputs = weight.len() / bias.len();
+                    extra.insert(format!("best.{side}.{i}.weight"), array(&[inputs, bias.len()], weight));
+                    extra.insert(format!("best.{side}.{i}.bias"), array(&[bias.len()], bias));
+                }
             }
             let numbers = Array { shape: vec![2], data: HostData::F64(vec![*score, heads.log_scale]) };
             extra.insert("best.score_and_log_scale".into(), numbers);
+        }
+        for (queue, side) in self.queues.iter().flatten().zip(["left", "right"]) {
+            let (ring, next, len) = queue.state();
+            extra.insert(
+                format!("queue.{side}"),
+                Array { shape: ring.shape().to_vec(), data: ring.to_host()? },
+            );
+            metadata.insert(format!("queue.{side}"), format!("{next} {len}"));
         }
         save_checkpoint(path, &self.parameters, &self.optimiser, extra, metadata)
     }
@@ -142,6 +171,21 @@ impl Trainer {
         if let Some(epoch) = metadata.get("best_epoch").and_then(|epoch| epoch.parse().ok()) {
             trainer.best = Some(trainer.best_from(&extra, epoch).ok_or_else(|| corrupt(path))?);
         }
+        if let Some(queues) = &mut trainer.queues {
+            for (queue, side) in queues.iter_mut().zip(["left", "right"]) {
+                let name = format!("queue.{side}");
+                let places = || -> Option<(&Array, usize, usize)> {
+                    let (next, len) = metadata.get(&name)?.split_once(' ')?;
+                    Some((extra.get(&name)?, next.parse().ok()?, len.parse().ok()?))
+                };
+                let (ring, next, len) = places().ok_or_else(|| corrupt(path))?;
+                let ring = Tensor::from_host(device, &ring.shape, ring.data.clone())?;
+                let whole =
+                    ring.shape() == queue.state().0.shape() && ring.dtype() == queue.state().0.dtype();
+                *queue =
+                    Queue::from_state(ring, next, len).ok().filter(|_| whole).ok_or_else(|| corrupt(path))?;
+            }
+        }
         Ok(trainer)
     }
 
@@ -152,11 +196,13 @@ impl Trainer {
         };
         let HostData::F64(numbers) = &extra.get("best.score_and_log_scale")?.data else { return None };
         let head = |side: &str, own: &Side| {
-            Some(Head {
-                weight: f32s(format!("best.{side}.weight"))?,
-                bias: f32s(format!("best.{side}.bias"))?,
-                ..own.head(&self.parameters, side).ok()?
-            })
+            let now = own.head(&self.parameters, side, self.recipe.dim).ok()?;
+            let layer = |i: usize| {
+                let weight = f32s(format!("best.{side}.{i}.weight"))?;
+                Some(HeadWeights { weight, bias: f32s(format!("best.{side}.{i}.bias"))? })
+            };
+            let layers = (0..now.layers.len()).map(layer).collect::<Option<Vec<_>>>()?;
+            Some(Head { layers, ..now })
         };
         let (left, right) = (head("left", &self.left)?, head("right", &self.right)?);
         Some((*numbers.first()?, Heads { left, right, log_scale: *numbers.get(1)?, epoch }))

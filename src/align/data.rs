@@ -104,6 +104,10 @@ pub struct Data {
     pub right: Features,
     /// Which rows are for what.
     pub split: Split,
+    /// Further views of the left modality, in the same feature space: row i of each is a partner of row i of `right` too.
+    pub views: Vec<Features>,
+    /// The class of each row: rows of one class are one another's partners. Negative: none.
+    pub classes: Option<Vec<i64>>,
 }
 
 impl Data {
@@ -127,18 +131,58 @@ impl Data {
             let expected = format!("rows below {}", left.rows);
             return Err(Error::argument("align", "split", expected, format!("row {row}")));
         }
-        Ok(Data { left, right, split })
+        Ok(Data { left, right, split, views: vec![], classes: None })
+    }
+
+    /// With further views of the left modality. They train with it; scores are those of `left`.
+    ///
+    /// Errors: other rows or widths than left has.
+    ///
+    /// ```
+    /// use crossmodal::{align::{Data, Split}, io::Features};
+    /// let features = |value: f32| Features { rows: 6, cols: 1, values: vec![value; 6] };
+    /// let data = Data::new(features(1.), features(2.), Split::from_labels(&[0, 0, 1, 1, 2, 2])?)?;
+    /// assert_eq!(data.with_views(vec![features(3.)])?.views.len(), 1);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn with_views(self, views: Vec<Features>) -> Result<Data> {
+        let (rows, cols) = (self.left.rows, self.left.cols);
+        for view in &views {
+            if (view.rows, view.cols, view.values.len()) != (rows, cols, rows * cols) {
+                let got = format!("{} x {}", view.rows, view.cols);
+                return Err(Error::argument("align", "views", format!("{rows} x {cols} as left is"), got));
+            }
+        }
+        Ok(Data { views, ..self })
+    }
+
+    /// With a class for each row. Errors: not as many as rows.
+    ///
+    /// ```
+    /// use crossmodal::{align::{Data, Split}, io::Features};
+    /// let features = || Features { rows: 6, cols: 1, values: vec![1.; 6] };
+    /// let data = Data::new(features(), features(), Split::from_labels(&[0, 0, 1, 1, 2, 2])?)?;
+    /// assert!(data.with_classes(vec![0; 5]).is_err());
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn with_classes(self, classes: Vec<i64>) -> Result<Data> {
+        if classes.len() != self.left.rows {
+            let expected = format!("{} labels, one a row", self.left.rows);
+            return Err(Error::argument("align", "classes", expected, classes.len()));
+        }
+        Ok(Data { classes: Some(classes), ..self })
     }
 
     /// A hash of every feature and row number: what a checkpoint recognises its data by.
     pub(super) fn fingerprint(&self) -> u64 {
         // FNV-1a over 32-bit words.
         let step = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x100_0000_01b3);
-        let features =
-            [&self.left, &self.right].into_iter().flat_map(|f| f.values.iter().map(|v| v.to_bits()));
+        let all = [&self.left, &self.right].into_iter().chain(&self.views);
+        let features = all.flat_map(|f| f.values.iter().map(|v| v.to_bits()));
         let Split { train, validation, test } = &self.split;
         let rows =
             [train, validation, test].into_iter().flat_map(|part| part.iter().copied().chain([u32::MAX]));
-        features.chain(rows).fold(0xcbf2_9ce4_8422_2325, step)
+        let classes = self.classes.iter().flatten().flat_map(|class| [*class as u32, (*class >> 32) as u32]);
+        features.chain(rows).chain(classes).fold(0xcbf2_9ce4_8422_2325, step)
     }
 }

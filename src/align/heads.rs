@@ -1,23 +1,24 @@
 //! Trained heads: what an alignment leaves behind.
 
+use super::network::{HeadWeights, Network};
 use super::standardise::Standardisation;
 use crate::autograd::Tape;
 use crate::device::Device;
 use crate::dtype::HostData;
 use crate::error::{Error, Result};
 use crate::io::{Array, Features, read_safetensors, write_safetensors};
-use crate::nn::{Linear, Parameters, Projection, ProjectionKind};
+use crate::nn::Parameters;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// One modality's head: standardise, multiply, normalise.
+/// One modality's head: standardise, layers with GELU between them, normalise.
 ///
 /// ```
-/// use crossmodal::{Device, align::{Head, Standardisation}, io::Features};
+/// use crossmodal::{Device, align::{Head, HeadWeights, Standardisation}, io::Features};
 /// let standardisation = Standardisation { mean: vec![0., 0.], deviation: vec![1., 1.] };
-/// let (name, weight, bias) = ("image".to_string(), vec![1., 0., 0., 1.], vec![0., 0.]);
-/// let head = Head { name, inputs: 2, dim: 2, standardisation, weight, bias };
+/// let layers = vec![HeadWeights { weight: vec![1., 0., 0., 1.], bias: vec![0., 0.] }];
+/// let head = Head { name: "image".into(), inputs: 2, dim: 2, standardisation, layers, residual: None };
 /// let z = head.project(&Device::Cpu, &Features { rows: 1, cols: 2, values: vec![3., 4.] })?;
 /// assert!((z.values[0] - 0.6).abs() < 1e-6 && (z.values[1] - 0.8).abs() < 1e-6);
 /// # Ok::<(), crossmodal::Error>(())
@@ -32,26 +33,26 @@ pub struct Head {
     pub dim: usize,
     /// The training rows' mean and deviation.
     pub standardisation: Standardisation,
-    /// `W [inputs, dim]`, row-major.
-    pub weight: Vec<f32>,
-    /// `b [dim]`.
-    pub bias: Vec<f32>,
+    /// The layers, first to last; none where the features themselves are the shared space.
+    pub layers: Vec<HeadWeights>,
+    /// `r` where the head mixes its features in: `r f(x) + (1 − r) x`.
+    pub residual: Option<f64>,
 }
 
 /// Both heads, the logit scale, and the epoch they are from.
 ///
 /// ```
-/// use crossmodal::align::{Head, Heads, Standardisation};
+/// use crossmodal::align::{Head, HeadWeights, Heads, Standardisation};
 /// let standardisation = Standardisation { mean: vec![0.], deviation: vec![1.] };
-/// let left =
-///     Head { name: "left".into(), inputs: 1, dim: 1, standardisation, weight: vec![1.], bias: vec![0.] };
+/// let layers = vec![HeadWeights { weight: vec![1.], bias: vec![0.] }];
+/// let left = Head { name: "left".into(), inputs: 1, dim: 1, standardisation, layers, residual: None };
 /// let heads = Heads { right: left.clone(), left, log_scale: 2.5, epoch: 1 };
 /// # let folder = std::env::temp_dir().join(format!("crossmodal-doc-heads-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder).unwrap();
 /// # let path = folder.join("heads.safetensors");
 /// heads.save(&path, "image", "text")?;
 /// let loaded = Heads::load(&path)?;
-/// assert_eq!((loaded.left.name.as_str(), loaded.left.weight, loaded.epoch), ("image", vec![1.], 1));
+/// assert_eq!((loaded.left.name.as_str(), &loaded.left.layers[0].weight, loaded.epoch), ("image", &vec![1.], 1));
 /// # std::fs::remove_dir_all(&folder).unwrap();
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
@@ -85,31 +86,35 @@ impl Head {
             let expected = format!("{} x {} values", features.rows, self.inputs.max(1));
             return Err(Error::argument("project", "features", expected, features.values.len()));
         }
-        let mut parameters = Parameters::default();
-        let (weight, bias) = (self.weight.clone(), self.bias.clone());
-        let linear =
-            Linear::from_weights(device, &mut parameters, "head", (self.inputs, self.dim), weight, bias)?;
-        let projection = Projection { kind: ProjectionKind::Linear(linear) };
+        let (mut parameters, layers) = (Parameters::default(), self.layers.clone());
+        let network = Network::new(device, &mut parameters, "head", self.inputs, layers, self.residual)?;
         let mut values = Vec::with_capacity(features.rows * self.dim);
         for chunk in features.values.chunks(rows_at_once(self.inputs, self.dim) * self.inputs) {
             let shape = [chunk.len() / self.inputs, self.inputs];
             let x = Tensor::from_vec(device, &shape, self.standardisation.apply(chunk))?;
             let tape = Tape::no_grad();
-            let z = projection.forward(&tape, &parameters.on(&tape), &tape.constant(&x))?;
+            let z = network.forward(&tape, &parameters.on(&tape), &tape.constant(&x), true)?;
             values.extend(z.value().to_vec::<f32>()?);
         }
         Ok(Features { rows: features.rows, cols: self.dim, values })
     }
 
-    fn arrays(&self, side: &str) -> [(String, Array); 4] {
+    fn arrays(&self, side: &str) -> Vec<(String, Array)> {
         let array = |shape: &[usize], data| Array { shape: shape.to_vec(), data };
         let Standardisation { mean, deviation } = &self.standardisation;
-        [
-            (format!("{side}.weight"), array(&[self.inputs, self.dim], HostData::F32(self.weight.clone()))),
-            (format!("{side}.bias"), array(&[self.dim], HostData::F32(self.bias.clone()))),
-            (format!("{side}.mean"), array(&[self.inputs], HostData::F64(mean.clone()))),
-            (format!("{side}.deviation"), array(&[self.inputs], HostData::F64(deviation.clone()))),
-        ]
+        let f64s = |values: &Vec<f64>| array(&[self.inputs], HostData::F64(values.clone()));
+        let mut arrays =
+            vec![(format!("{side}.mean"), f64s(mean)), (format!("{side}.deviation"), f64s(deviation))];
+        let mut width = self.inputs;
+        for (i, HeadWeights { weight, bias }) in self.layers.iter().enumerate() {
+            let f32s = |shape: &[usize], values: &Vec<f32>| array(shape, HostData::F32(values.clone()));
+            arrays.push((format!("{side}.{i}.weight"), f32s(&[width, bias.len()], weight)));
+            arrays.push((format!("{side}.{i}.bias"), f32s(&[bias.len()], bias)));
+            width = bias.len();
+        }
+        arrays
+            .extend(self.residual.map(|r| (format!("{side}.residual"), array(&[1], HostData::F64(vec![r])))));
+        arrays
     }
 
     fn from_arrays(
@@ -126,21 +131,26 @@ impl Head {
             HostData::F64(values) => Some(values.clone()),
             _ => None,
         };
-        let [inputs, dim] = array("weight")?.shape[..] else { return None };
-        let head = Head {
-            name: metadata.get(side).cloned().unwrap_or_default(),
-            inputs,
-            dim,
-            standardisation: Standardisation { mean: f64s("mean")?, deviation: f64s("deviation")? },
-            weight: f32s("weight")?,
-            bias: f32s("bias")?,
-        };
-        let Standardisation { mean, deviation } = &head.standardisation;
-        let fits = head.bias.len() == dim && mean.len() == inputs && deviation.len() == inputs;
+        let (mean, deviation) = (f64s("mean")?, f64s("deviation")?);
+        let residual = f64s("residual").map(|values| values.first().copied().unwrap_or(f64::NAN));
+        let (inputs, mut dim, mut layers) = (mean.len(), mean.len(), vec![]);
+        while let Some(stored) = array(&format!("{}.weight", layers.len())) {
+            let [rows, cols] = stored.shape[..] else { return None };
+            let weight = f32s(&format!("{}.weight", layers.len()))?;
+            let bias = f32s(&format!("{}.bias", layers.len()))?;
+            if rows != dim || bias.len() != cols || cols == 0 {
+                return None;
+            }
+            (dim, layers) = (cols, [layers, vec![HeadWeights { weight, bias }]].concat());
+        }
         // One that is not finite would make every projection NaN without a word.
-        let finite = head.weight.iter().chain(&head.bias).all(|v| v.is_finite())
-            && mean.iter().chain(deviation).all(|v| v.is_finite());
-        (fits && finite && inputs > 0 && dim > 0).then_some(head)
+        let numbers = layers.iter().flat_map(|layer: &HeadWeights| layer.weight.iter().chain(&layer.bias));
+        let finite = numbers.into_iter().all(|v| v.is_finite())
+            && mean.iter().chain(&deviation).chain(&residual).all(|v| v.is_finite());
+        let fits = deviation.len() == inputs && inputs > 0 && (residual.is_none() || dim == inputs);
+        let name = metadata.get(side).cloned().unwrap_or_default();
+        let standardisation = Standardisation { mean, deviation };
+        (fits && finite).then_some(Head { name, inputs, dim, standardisation, layers, residual })
     }
 }
 
@@ -154,7 +164,7 @@ impl Heads {
         let both = self.left.arrays("left").into_iter().chain(self.right.arrays("right"));
         let arrays = both.chain([("log_scale".to_string(), scale)]).collect();
         let metadata = [
-            ("format", "crossmodal heads 1".to_string()),
+            ("format", "crossmodal heads 2".to_string()),
             ("left", left_name.to_string()),
             ("left_width", self.left.inputs.to_string()),
             ("right", right_name.to_string()),
@@ -171,7 +181,7 @@ impl Heads {
             let HostData::F64(scale) = &arrays.get("log_scale")?.data else { return None };
             Some(Heads {
                 left: Head::from_arrays("left", &arrays, &metadata)?,
-                right: Head::from_arrays("right", &arrays, &metadata)?,
+                right: Head::from_arrays("right", &arrays, &metadata).filter(|right| right.dim > 0)?,
                 log_scale: *scale.first()?,
                 epoch: metadata.get("epoch")?.parse().ok()?,
             })
@@ -194,8 +204,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("heads.safetensors");
         let standardisation = Standardisation { mean: vec![0.], deviation: vec![1.] };
-        let (name, weight, bias) = ("x".to_string(), vec![1.], vec![0.]);
-        let good = Head { name, inputs: 1, dim: 1, standardisation, weight, bias };
+        let layer = |weight, bias| vec![HeadWeights { weight: vec![weight], bias: vec![bias] }];
+        let layers = layer(1., 0.);
+        let good = Head { name: "x".into(), inputs: 1, dim: 1, standardisation, layers, residual: None };
         let load = |left: Head| {
             let heads = Heads { left, right: good.clone(), log_scale: 1., epoch: 1 };
             heads.save(&path, "left", "right").unwrap();
@@ -204,8 +215,9 @@ mod tests {
         assert!(load(good.clone()).is_ok());
         let infinite = Standardisation { mean: vec![f64::INFINITY], deviation: vec![1.] };
         for bad in [
-            Head { weight: vec![f32::NAN], ..good.clone() },
-            Head { bias: vec![f32::INFINITY], ..good.clone() },
+            Head { layers: layer(f32::NAN, 0.), ..good.clone() },
+            Head { layers: layer(1., f32::INFINITY), ..good.clone() },
+            Head { residual: Some(f64::NAN), ..good.clone() },
             Head { standardisation: infinite, ..good.clone() },
         ] {
             assert!(load(bad).unwrap_err().to_string().contains("finite heads"));

@@ -22,15 +22,20 @@
 mod checkpoint;
 mod data;
 mod heads;
+mod network;
+mod objective;
 mod recipe;
 mod retrieval;
+mod side;
 mod standardise;
 mod trainer;
 
 pub use checkpoint::Checkpoint;
 pub use data::{Data, Split};
 pub use heads::{Head, Heads};
-pub use recipe::Recipe;
+pub use network::HeadWeights;
+pub use objective::Objective;
+pub use recipe::{HeadKind, Recipe, SideName};
 pub use retrieval::{Retrieval, Scores, ranks, retrieval};
 pub use standardise::Standardisation;
-pub use trainer::{EpochReport, HeadWeights, Trainer};
+pub use trainer::{EpochReport, Trainer};

@@ -1,10 +1,86 @@
 //! How to train, and what cannot be trained.
 
 use super::data::Data;
+use super::objective::Objective;
 use crate::error::{Error, Result};
 
 /// The widest shared space: sixteen times the widest in use, and small enough that a slip of the finger is told from a wish.
 const MAX_DIM: usize = 65536;
+
+/// What stands between the features and the shared space.
+///
+/// ```
+/// use crossmodal::align::HeadKind;
+/// assert_eq!("mlp 512".parse(), Ok(HeadKind::Mlp { hidden: 512 }));
+/// assert_eq!(HeadKind::Linear.to_string(), "linear");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HeadKind {
+    /// One linear layer (CLIP).
+    Linear,
+    /// Two, with GELU between (SimCLR).
+    Mlp {
+        /// The width between them.
+        hidden: usize,
+    },
+    /// Two, mixed with the features as they are: `r f(x) + (1 − r) x` (CLIP-Adapter, Gao et al., 2021). The features of both
+    /// sides must have one width, that of the shared space.
+    Residual {
+        /// The width between them.
+        hidden: usize,
+        /// `r`.
+        ratio: f64,
+    },
+}
+
+impl std::fmt::Display for HeadKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HeadKind::Linear => write!(f, "linear"),
+            HeadKind::Mlp { hidden } => write!(f, "mlp {hidden}"),
+            HeadKind::Residual { hidden, ratio } => write!(f, "residual {hidden} {ratio}"),
+        }
+    }
+}
+
+impl std::str::FromStr for HeadKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let words: Vec<_> = text.split(' ').collect();
+        let head = match words[..] {
+            ["linear"] => Some(HeadKind::Linear),
+            ["mlp", hidden] => hidden.parse().ok().map(|hidden| HeadKind::Mlp { hidden }),
+            ["residual", hidden, ratio] => hidden
+                .parse()
+                .ok()
+                .zip(ratio.parse().ok())
+                .map(|(hidden, ratio)| HeadKind::Residual { hidden, ratio }),
+            _ => None,
+        };
+        head.ok_or_else(|| format!("expected a head, got {text}"))
+    }
+}
+
+/// One of the two sides of an alignment.
+///
+/// ```
+/// use crossmodal::align::{Recipe, SideName};
+/// assert_eq!(Recipe { freeze: Some(SideName::Right), ..Recipe::default() }.freeze.unwrap().to_string(), "right");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SideName {
+    /// The first modality.
+    Left,
+    /// The second.
+    Right,
+}
+
+impl std::fmt::Display for SideName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == SideName::Left { "left" } else { "right" })
+    }
+}
 
 /// What is trained, for how long, with which numbers.
 ///
@@ -29,6 +105,15 @@ pub struct Recipe {
     pub temperature: f64,
     /// For the initial weights and the order of rows.
     pub seed: u64,
+    /// What is made small.
+    pub objective: Objective,
+    /// What stands between the features and the shared space.
+    pub head: HeadKind,
+    /// A side whose standardised features are the shared space (locked-image tuning, Zhai et al., 2022): `dim` is their width.
+    pub freeze: Option<SideName>,
+    /// Parts in which a batch goes through the heads (gradient caching, Gao et al., 2021): the loss still sees all of it at
+    /// once, the memory of the heads is that of a part.
+    pub accum: usize,
 }
 
 impl Default for Recipe {
@@ -41,34 +126,41 @@ impl Default for Recipe {
             weight_decay: 0.1,
             temperature: 0.07,
             seed: 0,
+            objective: Objective::default(),
+            head: HeadKind::Linear,
+            freeze: None,
+            accum: 1,
         }
     }
+}
+
+fn refuse<T>(
+    argument: &'static str,
+    expected: impl std::fmt::Display,
+    got: impl std::fmt::Display,
+) -> Result<T> {
+    Err(Error::argument("align", argument, expected, got))
 }
 
 impl Recipe {
     /// Refuses what cannot train.
     pub(super) fn check(&self, data: &Data) -> Result<()> {
         let recipe = self;
-        let refuse =
-            |argument, expected: String, got: String| Err(Error::argument("align", argument, expected, got));
         let train = data.split.train.len();
         if recipe.batch_size < 2 {
-            let expected = "at least 2: a row needs others to be told from".to_string();
-            return refuse("batch size", expected, recipe.batch_size.to_string());
+            return refuse("batch size", "at least 2: a row needs others to be told from", recipe.batch_size);
         }
         if recipe.batch_size > train {
-            return refuse(
-                "batch size",
-                format!("at most the {train} training rows"),
-                recipe.batch_size.to_string(),
-            );
+            return refuse("batch size", format!("at most the {train} training rows"), recipe.batch_size);
         }
         if recipe.dim > MAX_DIM {
-            return refuse("dim", format!("at most {MAX_DIM}"), recipe.dim.to_string());
+            return refuse("dim", format!("at most {MAX_DIM}"), recipe.dim);
         }
-        for (argument, value) in [("dim", recipe.dim), ("epochs", recipe.epochs as usize)] {
+        for (argument, value) in
+            [("dim", recipe.dim), ("epochs", recipe.epochs as usize), ("accum", recipe.accum)]
+        {
             if value == 0 {
-                return refuse(argument, "at least 1".into(), "0".into());
+                return refuse(argument, "at least 1", 0);
             }
         }
         for (argument, value, fits, expected) in [
@@ -78,13 +170,62 @@ impl Recipe {
             ("temperature", recipe.temperature, (0.01..=1.).contains(&recipe.temperature), "0.01 to 1"),
         ] {
             if !value.is_finite() || !fits {
-                return refuse(argument, expected.to_string(), format!("{value:?}"));
+                return refuse(argument, expected, format!("{value:?}"));
             }
         }
         let longest = data.split.train.len() / recipe.batch_size;
         if u32::try_from(longest).ok().and_then(|steps| steps.checked_mul(recipe.epochs)).is_none() {
-            return refuse("epochs", "fewer than 2^32 steps".into(), recipe.epochs.to_string());
+            return refuse("epochs", "fewer than 2^32 steps", recipe.epochs);
+        }
+        recipe.objective.check(recipe.batch_size)?;
+        recipe.check_heads(data)
+    }
+
+    fn check_heads(&self, data: &Data) -> Result<()> {
+        if let Some(side) = self.freeze {
+            let width = if side == SideName::Left { data.left.cols } else { data.right.cols };
+            if self.dim != width {
+                let expected = format!("{width}, the width of the frozen {side} side");
+                return refuse("dim", expected, self.dim);
+            }
+        }
+        let hidden = match self.head {
+            HeadKind::Linear => 1,
+            HeadKind::Mlp { hidden } | HeadKind::Residual { hidden, .. } => hidden,
+        };
+        if hidden == 0 || hidden > MAX_DIM {
+            return refuse("hidden", format!("1 to {MAX_DIM}"), hidden);
+        }
+        if let HeadKind::Residual { ratio, .. } = self.head {
+            if !(0. ..=1.).contains(&ratio) {
+                return refuse("residual ratio", "0 to 1", format!("{ratio:?}"));
+            }
+            let widths = [data.left.cols, data.right.cols];
+            if widths != [self.dim; 2] {
+                let expected =
+                    format!("features of {} on both sides, as --dim says, for residual heads", self.dim);
+                return refuse("head", expected, format!("{} and {}", widths[0], widths[1]));
+            }
         }
         Ok(())
+    }
+
+    /// The sizes of the layers of a side's head, from its features to the shared space.
+    pub(super) fn layers(&self, side: SideName, inputs: usize) -> Vec<(usize, usize)> {
+        match self.head {
+            _ if self.freeze == Some(side) => vec![],
+            HeadKind::Linear => vec![(inputs, self.dim)],
+            HeadKind::Mlp { hidden } | HeadKind::Residual { hidden, .. } => {
+                vec![(inputs, hidden), (hidden, self.dim)]
+            }
+        }
+    }
+
+    /// The part of its own features that a side's head mixes in.
+    pub(super) fn residual(&self, side: SideName) -> Option<f64> {
+        match self.head {
+            HeadKind::Residual { ratio, .. } if self.freeze != Some(side) => Some(ratio),
+            _ => None,
+        }
     }
 }

@@ -1,20 +1,23 @@
 //! Training two linear heads.
 
 use super::data::Data;
-use super::heads::{Head, Heads, rows_at_once};
-use super::recipe::Recipe;
+use super::heads::Heads;
+use super::network::HeadWeights;
+use super::objective::{Objective, Terms};
+use super::recipe::{HeadKind, Recipe, SideName};
 use super::retrieval::{Retrieval, retrieval};
-use super::standardise::Standardisation;
-use crate::autograd::Tape;
+use super::side::Side;
+use crate::autograd::{Tape, Var};
 use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::io::Features;
-use crate::nn::{Linear, ParameterId, Parameters, Projection, ProjectionKind, generator};
-use crate::ops::info_nce::INFO_NCE;
-use crate::ops::{Indices, InfoNceOptions, add, gather};
+use crate::losses::Queue;
+use crate::nn::{Bound, ParameterId, Parameters, generator};
+use crate::ops::{add, concat, split};
 use crate::optim::{AdamW, CosineSchedule, clamp_log_scale};
 use crate::tensor::Tensor;
 use rand::seq::SliceRandom;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What an epoch did.
@@ -37,34 +40,6 @@ pub struct EpochReport {
     pub train_seconds: f64,
     /// Seconds in all, with validation.
     pub seconds: f64,
-}
-
-/// The weights of one head at the start.
-///
-/// ```
-/// use crossmodal::{Device, align::{Data, HeadWeights, Recipe, Split, Trainer}, io::Features};
-/// let features = Features { rows: 20, cols: 1, values: (0..20).map(|i| i as f32).collect() };
-/// let data = Data::new(features.clone(), features, Split::random(20, 0)?)?;
-/// let recipe = Recipe { dim: 2, epochs: 1, batch_size: 4, ..Recipe::default() };
-/// let weights = HeadWeights { weight: vec![0.5, -0.5], bias: vec![0., 1.] };
-/// let trainer = Trainer::from_weights(&Device::Cpu, &data, &recipe, weights.clone(), weights)?;
-/// assert_eq!(trainer.heads()?.left.weight, [0.5, -0.5]);
-/// # Ok::<(), crossmodal::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-pub struct HeadWeights {
-    /// `W [inputs, dim]`, row-major.
-    pub weight: Vec<f32>,
-    /// `b [dim]`.
-    pub bias: Vec<f32>,
-}
-
-/// One modality while training.
-pub(super) struct Side {
-    pub(super) standardisation: Standardisation,
-    /// All standardised rows: on the device where they fit, else on the host, from where each batch is uploaded.
-    pub(super) rows: Tensor,
-    linear: Linear,
 }
 
 /// Two heads in training.
@@ -95,89 +70,38 @@ pub struct Trainer {
     pub(super) right: Side,
     train: Vec<u32>,
     validation: Vec<u32>,
+    classes: Option<Vec<i64>>,
     pub(super) parameters: Parameters,
     log_scale: ParameterId,
+    bias: Option<ParameterId>,
+    pub(super) queues: Option<[Queue; 2]>,
     pub(super) optimiser: AdamW,
     schedule: CosineSchedule,
     pub(super) epochs_done: u32,
     /// Mean recall at 10 on the validation rows, and the heads that reached it.
     pub(super) best: Option<(f64, Heads)>,
-    /// A hash of the features and the split.
+    /// A hash of the features, the split and the classes.
     pub(super) fingerprint: u64,
-}
-
-impl Side {
-    fn new(
-        device: &Device,
-        name: &'static str,
-        features: &Features,
-        split: &[u32],
-        parameters: &mut Parameters,
-        dim: usize,
-        initial: HeadWeights,
-    ) -> Result<Side> {
-        let standardisation = Standardisation::fit(features, split);
-        let standardised = standardisation.apply(&features.values);
-        if let Some(at) = standardised.iter().position(|v| !v.is_finite()) {
-            let (row, column) = (at / features.cols, at % features.cols);
-            let expected = "features that stay finite when standardised on the training rows";
-            let got = format!("{:?} in row {row}, column {column}", features.values[at]);
-            return Err(Error::argument("align", name, expected, got));
-        }
-        let host = Tensor::from_vec(&Device::Cpu, &[features.rows, features.cols], standardised)?;
-        // Picking rows from a table that is split takes a command a row: a batch is then rather uploaded.
-        let split = matches!(device, Device::Gpu(gpu) if 4 * host.len() as u64 > gpu.piece_bytes());
-        let rows = match host.to_device(if split { &Device::Cpu } else { device }) {
-            // A batch at a time goes through; all rows at once do not.
-            Err(Error::OutOfMemory { .. }) => host,
-            other => other?,
-        };
-        let HeadWeights { weight, bias } = initial;
-        let linear = Linear::from_weights(device, parameters, name, (features.cols, dim), weight, bias)?;
-        Ok(Side { standardisation, rows, linear })
-    }
-
-    fn pick(&self, device: &Device, indices: &Indices) -> Result<Tensor> {
-        gather(&self.rows, indices)?.to_device(device)
-    }
-
-    pub(super) fn head(&self, parameters: &Parameters, name: &str) -> Result<Head> {
-        let [inputs, dim] = parameters.get(self.linear.weight).value.shape()[..] else {
-            unreachable!("a matrix")
-        };
-        Ok(Head {
-            name: name.to_string(),
-            inputs,
-            dim,
-            standardisation: self.standardisation.clone(),
-            weight: parameters.get(self.linear.weight).value.to_vec()?,
-            bias: parameters.get(self.linear.bias).value.to_vec()?,
-        })
-    }
 }
 
 impl Trainer {
     /// Weights uniform in `±1/√inputs`, biases 0, `t = ln(1/τ)`; features standardised on the training rows.
     ///
     /// Errors: a batch of fewer than two rows or of more than there are for training; a temperature outside
-    /// 0.01 to 1; other numbers that are not positive (the decay may be 0); the device's. Example:
-    /// [`Trainer`].
+    /// 0.01 to 1; other numbers that are not positive (the decay may be 0); options that a loss or a head does not take; the
+    /// device's. Example: [`Trainer`].
     pub fn new(device: &Device, data: &Data, recipe: &Recipe) -> Result<Trainer> {
-        let mut random = generator(recipe.seed, 0);
-        let mut draw = |inputs: usize| -> Result<HeadWeights> {
-            let (mut own, dim) = (Parameters::default(), recipe.dim);
-            let linear = Linear::new(&Device::Cpu, &mut own, "head", (inputs, dim), &mut random)?;
-            Ok(HeadWeights {
-                weight: own.get(linear.weight).value.to_vec()?,
-                bias: own.get(linear.bias).value.to_vec()?,
-            })
-        };
         recipe.check(data)?;
-        let (left, right) = (draw(data.left.cols)?, draw(data.right.cols)?);
-        Self::from_weights(device, data, recipe, left, right)
+        let mut random = generator(recipe.seed, 0);
+        let mut draw = |side: SideName, inputs: usize| -> Result<Vec<HeadWeights>> {
+            let layers = recipe.layers(side, inputs).into_iter();
+            layers.map(|sizes| HeadWeights::draw(sizes, &mut random)).collect()
+        };
+        let weights = [draw(SideName::Left, data.left.cols)?, draw(SideName::Right, data.right.cols)?];
+        Self::build(device, data, recipe, weights)
     }
 
-    /// As [`Trainer::new`] with given initial weights. Errors also: they have other sizes. Example:
+    /// As [`Trainer::new`] with given initial weights of linear heads. Errors also: they have other sizes. Example:
     /// [`HeadWeights`].
     pub fn from_weights(
         device: &Device,
@@ -187,11 +111,34 @@ impl Trainer {
         right: HeadWeights,
     ) -> Result<Trainer> {
         recipe.check(data)?;
-        let (mut parameters, train, dim) = (Parameters::default(), data.split.train.clone(), recipe.dim);
-        let left = Side::new(device, "left", &data.left, &train, &mut parameters, dim, left)?;
-        let right = Side::new(device, "right", &data.right, &train, &mut parameters, dim, right)?;
-        let log_scale = Tensor::scalar(device, (1. / recipe.temperature).ln() as f32)?;
-        let log_scale = parameters.add("log_scale", log_scale, false)?;
+        let linear = recipe.head == HeadKind::Linear && recipe.freeze.is_none();
+        if !linear || left.bias.len() != recipe.dim || right.bias.len() != recipe.dim {
+            let expected = format!("those of two linear heads to {} features", recipe.dim);
+            let got = format!("biases of {} and {} for {}", left.bias.len(), right.bias.len(), recipe.head);
+            return Err(Error::argument("align", "weights", expected, got));
+        }
+        Self::build(device, data, recipe, [vec![left], vec![right]])
+    }
+
+    fn build(
+        device: &Device,
+        data: &Data,
+        recipe: &Recipe,
+        [of_left, of_right]: [Vec<HeadWeights>; 2],
+    ) -> Result<Trainer> {
+        let (mut parameters, train) = (Parameters::default(), data.split.train.clone());
+        let views: Vec<_> = std::iter::once(&data.left).chain(&data.views).collect();
+        let left = Side::new(device, SideName::Left, &views, &train, &mut parameters, recipe, of_left)?;
+        let right =
+            Side::new(device, SideName::Right, &[&data.right], &train, &mut parameters, recipe, of_right)?;
+        let number = |value: f64| Tensor::scalar(device, value as f32);
+        let log_scale = parameters.add("log_scale", number((1. / recipe.temperature).ln())?, false)?;
+        let bias = match recipe.objective {
+            Objective::Siglip => Some(parameters.add("bias", number(-10.)?, false)?),
+            _ => None,
+        };
+        let queue = || Queue::new(device, recipe.objective.queue(), recipe.dim, DType::F32);
+        let queues = if recipe.objective.queue() > 0 { Some([queue()?, queue()?]) } else { None };
         let mut optimiser = AdamW::new(&parameters)?;
         optimiser.weight_decay = recipe.weight_decay;
         let total_steps = recipe.epochs * (train.len() / recipe.batch_size) as u32;
@@ -203,8 +150,11 @@ impl Trainer {
             right,
             train,
             validation: data.split.validation.clone(),
+            classes: data.classes.clone(),
             parameters,
             log_scale,
+            bias,
+            queues,
             optimiser,
             schedule,
             epochs_done: 0,
@@ -240,22 +190,86 @@ impl Trainer {
     /// ```
     pub fn step(&mut self, batch: &[u32]) -> Result<Tensor> {
         let rate = self.schedule.at(self.optimiser.steps);
-        let tape = Tape::new();
-        let bound = self.parameters.on(&tape);
-        let mut embeddings = vec![];
-        for side in [&self.left, &self.right] {
-            let indices = Indices::new(side.rows.device(), batch)?;
-            let x = tape.constant(&side.pick(&self.device, &indices)?);
-            embeddings
-                .push(Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?);
-        }
-        let inputs = [&embeddings[0], &embeddings[1], bound.get(self.log_scale)];
-        let loss = tape.apply(&INFO_NCE, InfoNceOptions::default(), &inputs)?;
-        let gradients = bound.gradients(&tape.backward(&loss)?);
+        let (loss, embeddings, gradients) =
+            if self.recipe.accum == 1 { self.at_once(batch)? } else { self.in_parts(batch)? };
         self.optimiser.step(&mut self.parameters, &gradients, rate)?;
         clamp_log_scale(&mut self.parameters, self.log_scale)?;
+        for (queue, keys) in self.queues.iter_mut().flatten().zip(&embeddings) {
+            queue.enqueue(keys)?;
+        }
         self.device.submit()?;
-        Ok(loss.value().clone())
+        Ok(loss)
+    }
+
+    /// The loss of a batch, both sides' embeddings, and the gradients of all parameters.
+    fn at_once(&self, batch: &[u32]) -> Result<Step> {
+        let tape = Tape::new();
+        let bound = self.parameters.on(&tape);
+        let unit = self.recipe.objective.unit();
+        let embed = |side: &Side| side.embed(&self.device, &tape, &bound, batch, unit);
+        let (x, y) = (embed(&self.left)?, embed(&self.right)?);
+        let loss = self.loss(&tape, &bound, &x, &y, batch)?;
+        let gradients = bound.gradients(&tape.backward(&loss)?);
+        Ok((loss.value().clone(), [x.value().clone(), y.value().clone()], gradients))
+    }
+
+    /// The same with the memory of a part of the batch (gradient caching): all embeddings without a tape, the gradient of the
+    /// loss by them, then each part once more, backward from its own rows of that gradient.
+    fn in_parts(&self, batch: &[u32]) -> Result<Step> {
+        let unit = self.recipe.objective.unit();
+        let parts: Vec<_> = batch.chunks(batch.len().div_ceil(self.recipe.accum).max(1)).collect();
+        let cached = |side: &Side| -> Result<Tensor> {
+            let tape = Tape::no_grad();
+            let bound = self.parameters.on(&tape);
+            let embed =
+                |part: &&[u32]| Ok(side.embed(&self.device, &tape, &bound, part, unit)?.value().clone());
+            by_view(&parts.iter().map(embed).collect::<Result<Vec<_>>>()?, side.views.len())
+        };
+        let tape = Tape::new();
+        let bound = self.parameters.on(&tape);
+        let (x, y) = (tape.leaf(&cached(&self.left)?), tape.leaf(&cached(&self.right)?));
+        let loss = self.loss(&tape, &bound, &x, &y, batch)?;
+        let all = tape.backward(&loss)?;
+        let mut gradients = bound.gradients(&all);
+        for (side, embeddings) in [(&self.left, &x), (&self.right, &y)] {
+            let Some(gradient) = all.get(embeddings) else { continue };
+            let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
+            let of_parts = by_part(gradient, &sizes, side.views.len())?;
+            for (part, gradient) in parts.iter().zip(of_parts) {
+                let tape = Tape::new();
+                let bound = self.parameters.on(&tape);
+                let z = side.embed(&self.device, &tape, &bound, part, unit)?;
+                if side.network.layers.is_empty() {
+                    continue;
+                }
+                let own = bound.gradients(&tape.backward_from(&z, &gradient)?);
+                for (sum, own) in gradients.iter_mut().zip(own) {
+                    *sum = match (sum.take(), own) {
+                        (Some(sum), Some(own)) => Some(add(&sum, &own)?),
+                        (sum, own) => sum.or(own),
+                    };
+                }
+            }
+        }
+        Ok((loss.value().clone(), [x.value().clone(), y.value().clone()], gradients))
+    }
+
+    fn loss(&self, tape: &Tape, bound: &Bound, x: &Var, y: &Var, batch: &[u32]) -> Result<Var> {
+        let views = self.left.views.len();
+        let class = |(i, &row): (usize, &u32)| match &self.classes {
+            Some(classes) => classes[row as usize],
+            None => i as i64,
+        };
+        let cols: Arc<[i64]> = batch.iter().enumerate().map(class).collect();
+        let rows = if views == 1 { cols.clone() } else { cols.repeat(views).into() };
+        let terms = Terms {
+            log_scale: bound.get(self.log_scale),
+            bias: self.bias.map(|id| bound.get(id)),
+            classes: [rows, cols],
+            diagonal: views == 1 && self.classes.is_none(),
+            queues: self.queues.as_ref(),
+        };
+        self.recipe.objective.loss(tape, x, y, &terms)
     }
 
     /// The order of the training rows in an epoch, from 1: it depends on the seed and the epoch alone, so that a resumed run
@@ -315,31 +329,19 @@ impl Trainer {
 
     /// Scores on the validation rows, with the weights as they are at the end of an epoch.
     fn validate(&self, epoch: u32) -> Result<Retrieval> {
-        let tape = Tape::no_grad();
-        let bound = self.parameters.on(&tape);
-        let mut embeddings = vec![];
-        for side in [&self.left, &self.right] {
-            let mut values = vec![];
-            for rows in self.validation.chunks(rows_at_once(side.rows.shape()[1], self.recipe.dim)) {
-                let x = tape.constant(&side.pick(&self.device, &Indices::new(side.rows.device(), rows)?)?);
-                let z =
-                    Projection { kind: ProjectionKind::Linear(side.linear) }.forward(&tape, &bound, &x)?;
-                values.extend(z.value().to_vec::<f32>()?);
-            }
+        let project = |side: &Side| {
+            let z = side.project(&self.device, &self.parameters, &self.validation, self.recipe.dim)?;
             // The losses, each before its step, do not tell of the last one.
-            if values.iter().any(|value| !value.is_finite()) {
-                return Err(diverged(epoch));
-            }
-            embeddings.push(Features { rows: self.validation.len(), cols: self.recipe.dim, values });
-        }
-        retrieval(&embeddings[0], &embeddings[1])
+            if z.values.iter().all(|value| value.is_finite()) { Ok(z) } else { Err(diverged(epoch)) }
+        };
+        retrieval(&project(&self.left)?, &project(&self.right)?)
     }
 
     /// The heads as they are now. Waits for the device. Example: [`HeadWeights`].
     pub fn heads(&self) -> Result<Heads> {
         Ok(Heads {
-            left: self.left.head(&self.parameters, "left")?,
-            right: self.right.head(&self.parameters, "right")?,
+            left: self.left.head(&self.parameters, "left", self.recipe.dim)?,
+            right: self.right.head(&self.parameters, "right", self.recipe.dim)?,
             log_scale: self.parameters.get(self.log_scale).value.item()?,
             epoch: self.epochs_done,
         })
@@ -351,6 +353,25 @@ impl Trainer {
         let best = self.best.as_ref().map(|(_, heads)| heads.clone());
         best.ok_or_else(|| Error::argument("align", "epochs", "at least one done", 0))
     }
+}
+
+/// A loss, both sides' embeddings, and the gradients of all parameters.
+type Step = (Tensor, [Tensor; 2], Vec<Option<Tensor>>);
+
+/// Embeddings of parts of a batch, each with its views one behind the other, as those of the whole batch.
+fn by_view(parts: &[Tensor], views: usize) -> Result<Tensor> {
+    let split_views = |part: &Tensor| split(part, 0, &vec![part.shape()[0] / views; views]);
+    let parts = parts.iter().map(split_views).collect::<Result<Vec<_>>>()?;
+    let all: Vec<_> = (0..views).flat_map(|view| parts.iter().map(move |part| &part[view])).collect();
+    concat(&all, 0)
+}
+
+/// The other way round.
+fn by_part(whole: &Tensor, sizes: &[usize], views: usize) -> Result<Vec<Tensor>> {
+    let pieces = split(whole, 0, &sizes.repeat(views))?;
+    let part =
+        |i: usize| concat(&(0..views).map(|view| &pieces[view * sizes.len() + i]).collect::<Vec<_>>(), 0);
+    (0..sizes.len()).map(part).collect()
 }
 
 fn diverged(epoch: u32) -> Error {

@@ -1,0 +1,253 @@
+//! What training makes small.
+
+use crate::autograd::{Tape, Var};
+use crate::error::{Error, Result};
+use crate::losses::{self, Distance, Mining, Queue, TripletOptions, VicRegOptions};
+use crate::ops::binary::BINARY;
+use crate::ops::concat::CONCAT;
+use crate::ops::info_nce::INFO_NCE;
+use crate::ops::siglip::SIGLIP;
+use crate::ops::unary::UNARY;
+use crate::ops::{Binary, InfoNceOptions, Reduction, SiglipOptions, Targets, Unary};
+use std::sync::Arc;
+
+/// Bytes of scratch for a block of similarities: a batch of 2048 pairs keeps them for its backward.
+const SCRATCH: usize = 16 << 20;
+
+/// The loss of a batch, between the embeddings of both sides. Where rows have classes, rows of one class are positives.
+///
+/// ```
+/// use crossmodal::align::Objective;
+/// let smooth = Objective::InfoNce { smoothing: 0.1, decoupled: false, hard_negatives: 0., queue: 0 };
+/// assert_eq!(smooth.to_string().parse(), Ok(smooth));
+/// assert!("infonse".parse::<Objective>().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Objective {
+    /// Symmetric [`info_nce`](crate::ops::info_nce()).
+    InfoNce {
+        /// Label smoothing.
+        smoothing: f64,
+        /// Positives are left out of the denominator.
+        decoupled: bool,
+        /// The weight of hard negatives.
+        hard_negatives: f64,
+        /// Keys of earlier batches, of either side, that are further negatives; 0 for none.
+        queue: usize,
+    },
+    /// [`siglip`](crate::ops::siglip()), its bias learned from −10 on.
+    Siglip,
+    /// [`sup_con`](crate::losses::sup_con) of both sides' rows as one set.
+    SupCon,
+    /// [`triplet`](crate::losses::triplet) with mined triplets, both ways.
+    Triplet {
+        /// How far apart.
+        distance: Distance,
+        /// How much farther a negative must be.
+        margin: f64,
+        /// `softplus` in the place of the hinge.
+        softplus: bool,
+        /// The negative's distance from the positive counts too.
+        swap: bool,
+        /// The nearest negative that is farther than the positive, not the nearest of all.
+        semi_hard: bool,
+    },
+    /// [`cosine`](crate::losses::cosine()) of the pairs: nothing keeps the others apart.
+    Cosine,
+    /// [`vicreg`](crate::losses::vicreg()), on embeddings as they are before they are scaled to length one.
+    VicReg,
+    /// [`barlow_twins`](crate::losses::barlow_twins), likewise.
+    BarlowTwins,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Objective::InfoNce { smoothing: 0., decoupled: false, hard_negatives: 0., queue: 0 }
+    }
+}
+
+impl std::fmt::Display for Objective {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Objective::InfoNce { smoothing, decoupled, hard_negatives, queue } => {
+                write!(f, "infonce {smoothing} {decoupled} {hard_negatives} {queue}")
+            }
+            Objective::Siglip => write!(f, "siglip"),
+            Objective::SupCon => write!(f, "supcon"),
+            Objective::Triplet { distance, margin, softplus, swap, semi_hard } => {
+                let distance = match distance {
+                    Distance::Euclidean => "euclidean",
+                    Distance::SquaredEuclidean => "squared",
+                    Distance::Cosine => "cosine",
+                };
+                write!(f, "triplet {distance} {margin} {softplus} {swap} {semi_hard}")
+            }
+            Objective::Cosine => write!(f, "cosine"),
+            Objective::VicReg => write!(f, "vicreg"),
+            Objective::BarlowTwins => write!(f, "barlow"),
+        }
+    }
+}
+
+impl std::str::FromStr for Objective {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let words: Vec<_> = text.split(' ').collect();
+        let parsed = || {
+            Some(match words[..] {
+                ["infonce", smoothing, decoupled, hard_negatives, queue] => Objective::InfoNce {
+                    smoothing: smoothing.parse().ok()?,
+                    decoupled: decoupled.parse().ok()?,
+                    hard_negatives: hard_negatives.parse().ok()?,
+                    queue: queue.parse().ok()?,
+                },
+                ["siglip"] => Objective::Siglip,
+                ["supcon"] => Objective::SupCon,
+                ["triplet", distance, margin, softplus, swap, semi_hard] => Objective::Triplet {
+                    distance: match distance {
+                        "euclidean" => Distance::Euclidean,
+                        "squared" => Distance::SquaredEuclidean,
+                        "cosine" => Distance::Cosine,
+                        _ => return None,
+                    },
+                    margin: margin.parse().ok()?,
+                    softplus: softplus.parse().ok()?,
+                    swap: swap.parse().ok()?,
+                    semi_hard: semi_hard.parse().ok()?,
+                },
+                ["cosine"] => Objective::Cosine,
+                ["vicreg"] => Objective::VicReg,
+                ["barlow"] => Objective::BarlowTwins,
+                _ => return None,
+            })
+        };
+        parsed().ok_or_else(|| format!("expected a loss with its options, got {text}"))
+    }
+}
+
+/// What a loss takes besides the embeddings.
+pub(super) struct Terms<'a> {
+    pub(super) log_scale: &'a Var,
+    pub(super) bias: Option<&'a Var>,
+    /// The class of each row of the left embeddings, of which there may be several views, and of the right ones.
+    pub(super) classes: [Arc<[i64]>; 2],
+    /// Whether column i is the one positive of row i.
+    pub(super) diagonal: bool,
+    pub(super) queues: Option<&'a [Queue; 2]>,
+}
+
+impl Terms<'_> {
+    fn targets(&self) -> Targets {
+        let [rows, cols] = self.classes.clone();
+        if self.diagonal { Targets::Diagonal } else { Targets::Classes { rows, cols } }
+    }
+}
+
+impl Objective {
+    /// Whether it looks at directions only.
+    pub(super) fn unit(&self) -> bool {
+        !matches!(self, Objective::VicReg | Objective::BarlowTwins)
+    }
+
+    /// The size of the queues, 0 for none.
+    pub(super) fn queue(&self) -> usize {
+        if let Objective::InfoNce { queue, .. } = self { *queue } else { 0 }
+    }
+
+    /// Refuses options that a loss does not take.
+    pub(super) fn check(&self, batch_size: usize) -> Result<()> {
+        let refuse =
+            |argument, expected: &str, got: String| Err(Error::argument("align", argument, expected, got));
+        match *self {
+            Objective::InfoNce { smoothing, decoupled, hard_negatives, queue } => {
+                if !(0. ..1.).contains(&smoothing) {
+                    return refuse("smoothing", "0 to less than 1", format!("{smoothing:?}"));
+                }
+                if decoupled && smoothing > 0. {
+                    let expected = "0 with the decoupled loss, which leaves the positives out";
+                    return refuse("smoothing", expected, format!("{smoothing:?}"));
+                }
+                if !(hard_negatives >= 0. && hard_negatives.is_finite()) {
+                    return refuse(
+                        "hard negatives",
+                        "a finite number of at least 0",
+                        format!("{hard_negatives:?}"),
+                    );
+                }
+                if queue > 0 && queue < batch_size {
+                    return refuse("queue", "0 or at least a batch", queue.to_string());
+                }
+                Ok(())
+            }
+            Objective::Triplet { margin, .. } if !(margin >= 0. && margin.is_finite()) => {
+                refuse("margin", "a finite number of at least 0", format!("{margin:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The loss of a batch, a scalar. Row i of y is a partner of row i of x, and of row i of every further view.
+    pub(super) fn loss(&self, tape: &Tape, x: &Var, y: &Var, terms: &Terms<'_>) -> Result<Var> {
+        match *self {
+            Objective::InfoNce { smoothing, decoupled, hard_negatives, .. } => {
+                let options = InfoNceOptions {
+                    targets: terms.targets(),
+                    smoothing,
+                    decoupled,
+                    hard_negatives,
+                    scratch_bytes: SCRATCH,
+                    ..InfoNceOptions::default()
+                };
+                info_nce(tape, x, y, terms, options)
+            }
+            Objective::Siglip => {
+                let options =
+                    SiglipOptions { targets: terms.targets(), scratch_bytes: SCRATCH, ..Default::default() };
+                let bias = terms.bias.ok_or_else(|| Error::argument("align", "bias", "one", "none"))?;
+                tape.apply(&SIGLIP, options, &[x, y, terms.log_scale, bias])
+            }
+            Objective::SupCon => {
+                let z = tape.apply(&CONCAT, 0, &[x, y])?;
+                let labels = terms.classes.concat();
+                losses::sup_con(tape, &z, terms.log_scale, &labels, Reduction::Mean, SCRATCH)
+            }
+            Objective::Triplet { distance, margin, softplus, swap, semi_hard } => {
+                let mining = if semi_hard { Mining::SemiHard { margin } } else { Mining::BatchHard };
+                let options = TripletOptions { distance, margin, softplus, swap, reduction: Reduction::Mean };
+                let [rows, cols] = &terms.classes;
+                let one_way = |a: &Var, b: &Var, of_a: &[i64], of_b: &[i64]| {
+                    let mined = losses::mine(a.value(), b.value(), of_a, of_b, false, distance, mining)?;
+                    losses::triplet(tape, a, b, &mined, &options)
+                };
+                let (there, back) = (one_way(x, y, rows, cols)?, one_way(y, x, cols, rows)?);
+                let sum = tape.apply(&BINARY, Binary::Add, &[&there, &back])?;
+                tape.apply(&UNARY, Unary::Scale(0.5), &[&sum])
+            }
+            Objective::Cosine => losses::cosine(tape, x, &tiled(tape, y, x)?, Reduction::Mean),
+            Objective::VicReg => losses::vicreg(tape, x, &tiled(tape, y, x)?, &VicRegOptions::default()),
+            Objective::BarlowTwins => losses::barlow_twins(tape, x, &tiled(tape, y, x)?, 0.0051),
+        }
+    }
+}
+
+/// y as often as there are views of x.
+fn tiled(tape: &Tape, y: &Var, x: &Var) -> Result<Var> {
+    let views = x.value().shape()[0] / y.value().shape()[0].max(1);
+    if views < 2 { Ok(y.clone()) } else { tape.apply(&CONCAT, 0, &vec![y; views]) }
+}
+
+fn info_nce(tape: &Tape, x: &Var, y: &Var, terms: &Terms<'_>, options: InfoNceOptions) -> Result<Var> {
+    let Some(queues) = terms.queues.filter(|queues| !queues[0].is_empty()) else {
+        return tape.apply(&INFO_NCE, options, &[x, y, terms.log_scale]);
+    };
+    // Earlier keys of either side are no one's positives: they have no class.
+    let [mut rows, mut cols] = terms.classes.clone().map(|classes| classes.to_vec());
+    let with = |own: &Var, queue: &Queue, classes: &mut Vec<i64>| {
+        classes.extend(std::iter::repeat_n(-1, queue.len()));
+        tape.apply(&CONCAT, 0, &[own, &tape.constant(&queue.keys()?)])
+    };
+    let (x, y) = (with(x, &queues[0], &mut rows)?, with(y, &queues[1], &mut cols)?);
+    let targets = Targets::Classes { rows: rows.into(), cols: cols.into() };
+    tape.apply(&INFO_NCE, InfoNceOptions { targets, ..options }, &[&x, &y, terms.log_scale])
+}

@@ -1,0 +1,121 @@
+//! One modality while training.
+
+use super::heads::{Head, rows_at_once};
+use super::network::{HeadWeights, Network};
+use super::recipe::{Recipe, SideName};
+use super::standardise::Standardisation;
+use crate::autograd::{Tape, Var};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::io::Features;
+use crate::nn::{Bound, Parameters};
+use crate::ops::concat::CONCAT;
+use crate::ops::{Indices, gather};
+use crate::tensor::Tensor;
+
+/// One modality while training.
+pub(super) struct Side {
+    pub(super) standardisation: Standardisation,
+    /// All standardised rows of each view: on the device where they fit, else on the host, from where each batch is uploaded.
+    pub(super) views: Vec<Tensor>,
+    pub(super) network: Network,
+}
+
+/// The features of all views one behind the other: they share one standardisation.
+fn joined(views: &[&Features], rows: &[u32]) -> Standardisation {
+    if let [only] = views {
+        return Standardisation::fit(only, rows);
+    }
+    let values = views.iter().flat_map(|view| view.values.iter().copied()).collect();
+    let all = Features { rows: views.len() * views[0].rows, cols: views[0].cols, values };
+    let shifted =
+        (0..views.len()).flat_map(|view| rows.iter().map(move |row| row + (view * views[0].rows) as u32));
+    Standardisation::fit(&all, &shifted.collect::<Vec<_>>())
+}
+
+impl Side {
+    pub(super) fn new(
+        device: &Device,
+        name: SideName,
+        views: &[&Features],
+        train: &[u32],
+        parameters: &mut Parameters,
+        recipe: &Recipe,
+        weights: Vec<HeadWeights>,
+    ) -> Result<Side> {
+        let standardisation = joined(views, train);
+        let on_device = |features: &&Features| -> Result<Tensor> {
+            let standardised = standardisation.apply(&features.values);
+            if let Some(at) = standardised.iter().position(|v| !v.is_finite()) {
+                let (row, column) = (at / features.cols, at % features.cols);
+                let expected = "features that stay finite when standardised on the training rows";
+                let got = format!("{:?} in row {row}, column {column}", features.values[at]);
+                let argument = if name == SideName::Left { "left" } else { "right" };
+                return Err(Error::argument("align", argument, expected, got));
+            }
+            let host = Tensor::from_vec(&Device::Cpu, &[features.rows, features.cols], standardised)?;
+            // Picking rows from a table that is split takes a command a row: a batch is then rather uploaded.
+            let split = matches!(device, Device::Gpu(gpu) if 4 * host.len() as u64 > gpu.piece_bytes());
+            match host.to_device(if split { &Device::Cpu } else { device }) {
+                // A batch at a time goes through; all rows at once do not.
+                Err(Error::OutOfMemory { .. }) => Ok(host),
+                other => other,
+            }
+        };
+        let rows = views.iter().map(on_device).collect::<Result<_>>()?;
+        let (inputs, residual) = (views[0].cols, recipe.residual(name));
+        let network = Network::new(device, parameters, &name.to_string(), inputs, weights, residual)?;
+        Ok(Side { standardisation, views: rows, network })
+    }
+
+    /// Embeddings of the given rows of every view, one view behind the other.
+    pub(super) fn embed(
+        &self,
+        device: &Device,
+        tape: &Tape,
+        bound: &Bound,
+        rows: &[u32],
+        unit: bool,
+    ) -> Result<Var> {
+        let view = |view: &Tensor| {
+            let indices = Indices::new(view.device(), rows)?;
+            let x = tape.constant(&gather(view, &indices)?.to_device(device)?);
+            self.network.forward(tape, bound, &x, unit)
+        };
+        let mut all = self.views.iter().map(view).collect::<Result<Vec<_>>>()?;
+        if all.len() == 1 {
+            Ok(all.remove(0))
+        } else {
+            tape.apply(&CONCAT, 0, &all.iter().collect::<Vec<_>>())
+        }
+    }
+
+    /// Embeddings, of length one, of the given rows of the first view, on the host.
+    pub(super) fn project(
+        &self,
+        device: &Device,
+        parameters: &Parameters,
+        rows: &[u32],
+        dim: usize,
+    ) -> Result<Features> {
+        let (tape, view) = (Tape::no_grad(), &self.views[0]);
+        let (bound, mut values) = (parameters.on(&tape), vec![]);
+        for rows in rows.chunks(rows_at_once(view.shape()[1], dim)) {
+            let x = gather(view, &Indices::new(view.device(), rows)?)?.to_device(device)?;
+            let z = self.network.forward(&tape, &bound, &tape.constant(&x), true)?;
+            values.extend(z.value().to_vec::<f32>()?);
+        }
+        Ok(Features { rows: rows.len(), cols: dim, values })
+    }
+
+    pub(super) fn head(&self, parameters: &Parameters, name: &str, dim: usize) -> Result<Head> {
+        Ok(Head {
+            name: name.to_string(),
+            inputs: self.views[0].shape()[1],
+            dim,
+            standardisation: self.standardisation.clone(),
+            layers: self.network.weights(parameters)?,
+            residual: self.network.residual,
+        })
+    }
+}
