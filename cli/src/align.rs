@@ -16,7 +16,7 @@ use crate::{metrics, output, words};
 
 /// What stands below the flags in the help.
 const MORE: &str = "\
-FILE is .npy, or .safetensors#TENSOR, of f64, f32, f16 or bf16; the split and the
+FILE is .npy or .safetensors#TENSOR, of f64, f32, f16 or bf16; the split and the
 labels of any integers. With neither --left nor --right it takes the
 emoji data in the folder data: pictures left, words right.
 
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// 0 train, 1 validation, 2 test [default: 80/10/10]
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     split: Option<Source>,
-    /// Classes: rows of one class are positives [default: pairs]
+    /// Classes: rows of one are positives
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     labels: Option<Source>,
     #[command(flatten)]

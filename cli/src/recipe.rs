@@ -71,7 +71,7 @@ struct LossArgs {
     /// infonce: earlier rows as negatives [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     queue: Option<usize>,
-    /// triplet: how much farther negatives are [default: 0.2]
+    /// triplet: how much farther it is [default: 0.2]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     margin: Option<f64>,
     /// triplet: cosine (the default), euclidean, squared

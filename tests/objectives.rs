@@ -1,0 +1,235 @@
+//! Training with every loss and head: the same on every device, in parts, and after an interruption.
+#![cfg(feature = "io")]
+
+mod common;
+
+use crossmodal::Device;
+use crossmodal::align::{Data, HeadKind, Heads, Objective, Recipe, SideName, Split, Trainer};
+use crossmodal::io::Features;
+use crossmodal::losses::Distance;
+
+const ROWS: usize = 80;
+
+/// Two views of hidden points of 8 coordinates, 12 and 9 features; or both of the same width.
+fn data(widths: [usize; 2]) -> Data {
+    let hidden = |row: usize, at: usize| ((row * 13 + at * 7) as f32 * 0.61).sin();
+    let side = |cols: usize, phase: usize| -> Features {
+        let value = |row: usize, col: usize| {
+            (0..8).map(|at| hidden(row, at) * ((col * 5 + at * 3 + phase) as f32 * 0.37).cos()).sum()
+        };
+        let values = (0..ROWS * cols).map(|i| value(i / cols, i % cols)).collect();
+        Features { rows: ROWS, cols, values }
+    };
+    Data::new(side(widths[0], 0), side(widths[1], 4), Split::random(ROWS, 0).unwrap()).unwrap()
+}
+
+fn recipe() -> Recipe {
+    Recipe { dim: 6, epochs: 3, batch_size: 16, ..Recipe::default() }
+}
+
+fn objectives() -> Vec<Objective> {
+    let infonce = |smoothing, decoupled, hard_negatives, queue| Objective::InfoNce {
+        smoothing,
+        decoupled,
+        hard_negatives,
+        queue,
+    };
+    let triplet = |distance, softplus, swap, semi_hard| Objective::Triplet {
+        distance,
+        margin: 0.3,
+        softplus,
+        swap,
+        semi_hard,
+    };
+    vec![
+        infonce(0., false, 0., 0),
+        infonce(0.1, false, 2., 0),
+        infonce(0., true, 0., 0),
+        infonce(0., false, 0., 40),
+        Objective::Siglip,
+        Objective::SupCon,
+        triplet(Distance::Cosine, false, false, false),
+        triplet(Distance::Euclidean, true, true, false),
+        triplet(Distance::SquaredEuclidean, false, false, true),
+        Objective::Cosine,
+        Objective::VicReg,
+        Objective::BarlowTwins,
+    ]
+}
+
+/// Every loss with linear heads, other heads with the plain loss, and data with classes and with views.
+fn setups() -> Vec<(String, Data, Recipe)> {
+    let mut setups: Vec<_> = objectives()
+        .into_iter()
+        .map(|objective| (objective.to_string(), data([12, 9]), Recipe { objective, ..recipe() }))
+        .collect();
+    let mlp = HeadKind::Mlp { hidden: 10 };
+    let residual = HeadKind::Residual { hidden: 4, ratio: 0.3 };
+    setups.push(("mlp".into(), data([12, 9]), Recipe { head: mlp, ..recipe() }));
+    setups.push(("residual".into(), data([6, 6]), Recipe { head: residual, ..recipe() }));
+    let freeze = Some(SideName::Right);
+    setups.push(("frozen".into(), data([12, 6]), Recipe { freeze, ..recipe() }));
+    let classes = || (0..ROWS as i64).map(|row| row % 9 - 1).collect::<Vec<_>>();
+    for objective in objectives() {
+        let with = data([12, 9]).with_classes(classes()).unwrap();
+        setups.push((format!("{objective}, classes"), with, Recipe { objective, ..recipe() }));
+        let data = data([12, 9]);
+        let view = Features {
+            values: data.left.values.iter().map(|v| 0.9 * v + 0.1).collect(),
+            ..data.left.clone()
+        };
+        let with = data.with_views(vec![view]).unwrap();
+        setups.push((format!("{objective}, two views"), with, Recipe { objective, ..recipe() }));
+    }
+    setups
+}
+
+/// The weights of both heads after some steps.
+fn trained(device: &Device, data: &Data, recipe: &Recipe, steps: usize) -> (Vec<f64>, Vec<f32>) {
+    let mut trainer = Trainer::new(device, data, recipe).unwrap();
+    let batches: Vec<_> = data.split.train.chunks_exact(16).take(steps).collect();
+    let losses = batches.iter().map(|batch| trainer.step(batch).unwrap().item().unwrap()).collect();
+    let heads = trainer.heads().unwrap();
+    let layers = heads.left.layers.iter().chain(&heads.right.layers);
+    // Not the biases: Barlow Twins does not depend on them, and Adam makes steps of the noise in gradients of 0.
+    (losses, layers.flat_map(|layer| &layer.weight).copied().collect())
+}
+
+#[test]
+fn a_loss_falls_and_heads_are_saved_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, data, recipe) in setups() {
+        let recipe = Recipe { epochs: 12, learning_rate: 0.01, ..recipe };
+        let mut trainer = Trainer::new(&Device::Cpu, &data, &recipe).unwrap();
+        let (first, mut last) = (trainer.epoch().unwrap(), None);
+        while !trainer.is_done() {
+            last = Some(trainer.epoch().unwrap());
+        }
+        // A queue makes the loss harder as it fills, and triplets are harder the better the others are.
+        let grows = name.contains("infonce 0 false 0 40") || name.contains("triplet");
+        assert!(
+            grows || last.unwrap().loss < first.loss,
+            "{name}: {} and then {}",
+            first.loss,
+            last.unwrap().loss
+        );
+        let heads = trainer.heads().unwrap();
+        let path = folder.path().join("heads.safetensors");
+        heads.save(&path, "left", "right").unwrap();
+        let loaded = Heads::load(&path).unwrap();
+        assert_eq!(
+            (loaded.left.layers.len(), loaded.left.residual),
+            (heads.left.layers.len(), heads.left.residual)
+        );
+        let project = |heads: &Heads| {
+            let right = heads.right.project(&Device::Cpu, &data.right).unwrap();
+            [heads.left.project(&Device::Cpu, &data.left).unwrap(), right]
+        };
+        assert!(project(&loaded) == project(&heads), "{name}");
+    }
+}
+
+/// Two steps, of which the second sees what the first did.
+#[test]
+fn every_device_trains_alike() {
+    let gpu = common::gpu();
+    for (name, data, recipe) in setups() {
+        let ((cpu_losses, cpu), (gpu_losses, gpu)) =
+            (trained(&Device::Cpu, &data, &recipe, 2), trained(&gpu, &data, &recipe, 2));
+        for (a, b) in cpu_losses.iter().zip(&gpu_losses) {
+            assert!((a - b).abs() <= 2e-4 * (1. + a.abs()), "{name}: losses of {a} and {b}");
+        }
+        // Adam turns the sign of a gradient that is 0 but for rounding into a whole step: a weight in a hundred may differ.
+        let mut differences: Vec<_> = cpu.iter().zip(&gpu).map(|(a, b)| (a - b).abs()).collect();
+        differences.sort_by(f32::total_cmp);
+        let at = differences.len() * 97 / 100;
+        assert!(differences[at] < 2e-5, "{name}: weights differ by {}", differences[at]);
+    }
+}
+
+/// The gradient in parts is that of the whole batch, the scale of the loss included: the first step's weights tell, and SGD
+/// would tell more, but Adam's first step is the sign of the gradient, so the loss of the second is compared too.
+#[test]
+fn a_batch_in_parts_is_the_whole_batch() {
+    for device in [Device::Cpu, common::gpu()] {
+        for (name, data, recipe) in setups() {
+            let (losses, weights) = trained(&device, &data, &recipe, 3);
+            // Parts of 16, of 6, 6 and 4, and of one row each.
+            for accum in [1, 3, 16] {
+                let (own_losses, own) = trained(&device, &data, &Recipe { accum, ..recipe }, 3);
+                for (a, b) in losses.iter().zip(&own_losses) {
+                    assert!(
+                        (a - b).abs() <= 1e-4 * (1. + a.abs()),
+                        "{name} in {accum} parts: losses of {a} and {b}"
+                    );
+                }
+                let mut differences: Vec<_> = weights.iter().zip(&own).map(|(a, b)| (a - b).abs()).collect();
+                differences.sort_by(f32::total_cmp);
+                let at = differences.len() * 97 / 100;
+                assert!(
+                    differences[at] < 2e-5,
+                    "{name} in {accum} parts: weights differ by {}",
+                    differences[at]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_run_continues_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    for (name, data, recipe) in setups() {
+        let mut whole = Trainer::new(&Device::Cpu, &data, &recipe).unwrap();
+        whole.epoch().unwrap();
+        whole.save_checkpoint(&path, &Default::default()).unwrap();
+        let mut again = Trainer::resume(&Device::Cpu, &data, &recipe, &path).unwrap();
+        while !whole.is_done() {
+            assert_eq!(whole.epoch().unwrap().loss, again.epoch().unwrap().loss, "{name}");
+        }
+        assert!(whole.heads().unwrap() == again.heads().unwrap(), "{name}");
+        assert!(whole.best().unwrap() == again.best().unwrap(), "{name}");
+    }
+    let (_, data, recipe) = setups().remove(3);
+    let other = Recipe { objective: Objective::Siglip, ..recipe };
+    let message = Trainer::resume(&Device::Cpu, &data, &other, &path).err().unwrap().to_string();
+    assert!(message.contains("is of another run") && message.contains("loss is"), "{message}");
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let infonce = |smoothing, decoupled, hard_negatives, queue| Objective::InfoNce {
+        smoothing,
+        decoupled,
+        hard_negatives,
+        queue,
+    };
+    let triplet = Objective::Triplet {
+        distance: Distance::Cosine,
+        margin: -1.,
+        softplus: false,
+        swap: false,
+        semi_hard: false,
+    };
+    for (recipe, words) in [
+        (
+            Recipe { objective: infonce(1., false, 0., 0), ..recipe() },
+            "smoothing: expected 0 to less than 1, got 1.0",
+        ),
+        (Recipe { objective: infonce(0.1, true, 0., 0), ..recipe() }, "decoupled"),
+        (Recipe { objective: infonce(0., false, -1., 0), ..recipe() }, "hard negatives"),
+        (
+            Recipe { objective: infonce(0., false, 0., 15), ..recipe() },
+            "queue: expected 0 or at least a batch, got 15",
+        ),
+        (Recipe { objective: triplet, ..recipe() }, "margin"),
+        (Recipe { accum: 0, ..recipe() }, "accum: expected at least 1"),
+        (Recipe { head: HeadKind::Mlp { hidden: 0 }, ..recipe() }, "hidden"),
+        (Recipe { head: HeadKind::Residual { hidden: 4, ratio: 0.5 }, ..recipe() }, "12 and 9"),
+        (Recipe { freeze: Some(SideName::Left), ..recipe() }, "12, the width of the frozen left side, got 6"),
+    ] {
+        let message = Trainer::new(&Device::Cpu, &data([12, 9]), &recipe).err().expect(words).to_string();
+        assert!(message.contains(words), "{message:?} does not say {words:?}");
+    }
+}
