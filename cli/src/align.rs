@@ -12,7 +12,7 @@ use crate::folder::{Plan, has_results};
 use crate::inputs::{self, Inputs};
 use crate::job::{Job, progress};
 use crate::recipe::RecipeArgs;
-use crate::{metrics, output, words};
+use crate::{interrupt, metrics, output, words};
 
 /// What stands below the flags in the help.
 const MORE: &str = "\
@@ -77,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     };
     let mut trainer = trainer.map_err(|error| words::flags(error, &inputs))?;
     plan.probe()?;
+    interrupt::listen();
     let bar = progress(&recipe, trainer.epochs_done());
     let first = if trainer.epochs_done() == 0 { Some(trainer.epoch()) } else { None };
     let first = first.transpose().inspect_err(|_| bar.finish_and_clear());
@@ -94,6 +95,5 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
     }
     let job = Job { inputs, data, recipe, device, output, bar };
-    job.train(trainer, first, args.stop_after.unwrap_or(u32::MAX))?;
-    Ok(ExitCode::SUCCESS)
+    job.train(trainer, first, args.stop_after.unwrap_or(u32::MAX))
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use crossmodal::align::{Data, Split};
-use crossmodal::io::{Source, read_features, read_integers};
+use crossmodal::io::{Source, read_features, read_integers, shards};
 
 use crate::failure::Failure;
-use crate::words;
+use crate::{output, words};
 
 /// Reads `FILE` or `FILE#TENSOR` on the command line. A path that is not Unicode is a file without a tensor's name.
 pub(crate) fn source() -> impl TypedValueParser<Value = Source> {
@@ -86,8 +86,38 @@ impl Inputs {
         self.split.as_ref().map_or("80/10/10 by the seed".to_string(), Source::to_string)
     }
 
+    /// Says which shards of a folder are read in which order, and refuses two sides whose shards differ in their rows.
+    fn tell_shards(&self) -> Result<(), Failure> {
+        let mut all = vec![];
+        for source in [&self.left, &self.right].into_iter().chain(&self.views) {
+            if !source.path.is_dir() {
+                continue;
+            }
+            let rows = |path: PathBuf| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                read_features(&Source { path, tensor: None }).map(|shard| (name, shard.rows))
+            };
+            let own = shards(&source.path)?.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
+            let words: Vec<_> = own.iter().map(|(name, rows)| format!("{name} {rows}")).collect();
+            output::note(&format!("{source}: {} (rows)", words.join(", ")));
+            all.push((source, own));
+        }
+        let Some(((first, expected), others)) = all.split_first() else { return Ok(()) };
+        for (source, own) in others {
+            for (i, (_, rows)) in expected.iter().enumerate() {
+                let got = own.get(i).map_or("none".to_string(), |(_, rows)| rows.to_string());
+                if got != rows.to_string() {
+                    let expected = format!("{rows} rows in shard {i}, as {first} has");
+                    return Err(Failure::new(format!("{source}: expected {expected}, got {got}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Reads and checks everything.
     pub(crate) fn read(&self, seed: u64) -> Result<Data, Failure> {
+        self.tell_shards()?;
         let (left, right) = (read_features(&self.left)?, read_features(&self.right)?);
         check_same("rows", (&self.left, left.rows), (&self.right, right.rows))?;
         let split = match &self.split {

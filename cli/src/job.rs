@@ -1,6 +1,7 @@
 //! A run of `align` from its first epoch to its results.
 
 use std::fmt::Write;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crossmodal::Device;
@@ -8,11 +9,11 @@ use crossmodal::align::{Data, EpochReport, Recipe, Trainer, retrieval};
 use crossmodal::io::{write_atomically, write_npy};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome};
 use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, Output, RIGHT};
 use crate::inputs::Inputs;
 use crate::journal::Journal;
-use crate::{metrics, output, table, words};
+use crate::{interrupt, metrics, output, table, words};
 
 /// A run with all that it needs.
 pub(crate) struct Job {
@@ -26,12 +27,7 @@ pub(crate) struct Job {
 
 impl Job {
     /// Trains what is left to train, and finishes. A new run has its first epoch behind it.
-    pub(crate) fn train(
-        &self,
-        mut trainer: Trainer,
-        first: Option<EpochReport>,
-        stop_after: u32,
-    ) -> Result<(), Failure> {
+    pub(crate) fn train(&self, mut trainer: Trainer, first: Option<EpochReport>, stop_after: u32) -> Outcome {
         let path = self.output.file(JOURNAL);
         let mut journal = match first {
             Some(_) => Journal::new(path),
@@ -42,10 +38,14 @@ impl Job {
         trained?;
         let (folder, done) = (self.output.folder.display(), trainer.epochs_done());
         if trainer.is_done() {
-            return self.finish(&trainer, &journal);
+            self.finish(&trainer, &journal)?;
+            return Ok(ExitCode::SUCCESS);
         }
-        output::note(&format!("{folder}: stopped after {done} {}; --resume continues", words::epochs(done)));
-        Ok(())
+        let epochs = words::epochs(done);
+        output::note(&format!(
+            "{folder}: stopped after {done} {epochs}; continue with --out {folder} --resume"
+        ));
+        Ok(if interrupt::asked() { ExitCode::from(interrupt::STATUS) } else { ExitCode::SUCCESS })
     }
 
     fn epochs(
@@ -58,7 +58,7 @@ impl Job {
         if let Some(report) = first {
             self.record(trainer, journal, &report)?;
         }
-        while !trainer.is_done() && trainer.epochs_done() < stop_after {
+        while !trainer.is_done() && trainer.epochs_done() < stop_after && !interrupt::asked() {
             let report = trainer.epoch().map_err(|error| self.kept(error, trainer.epochs_done()))?;
             self.record(trainer, journal, &report)?;
         }

@@ -1,7 +1,8 @@
 //! `crossmodal`, the command line: align, project, eval, devices, verify, bench.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0, 1 where `verify` finds a
-//! fault, or 2 after an error, which is one line. Bad input is found before anything is written.
+//! fault, 2 after an error, which is one line, or 130 after an
+//! interrupt. Bad input is found before anything is written.
 
 mod align;
 mod bench;
@@ -11,6 +12,7 @@ mod eval;
 mod failure;
 mod folder;
 mod inputs;
+mod interrupt;
 mod job;
 mod journal;
 mod lock;

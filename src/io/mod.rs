@@ -20,12 +20,14 @@ mod checkpoint;
 mod file;
 mod npy;
 mod safetensors;
+mod shards;
 mod source;
 mod stored;
 
 pub use checkpoint::{Array, read_safetensors, write_safetensors};
 pub use file::write_atomically;
 pub use npy::write_npy;
+pub use shards::shards;
 pub use source::Source;
 
 use crate::error::{Error, Result};
@@ -77,7 +79,8 @@ impl Features {
 
 /// Reads a matrix `[rows, cols]` of f64, f32, f16 or bf16 values as f32.
 ///
-/// f64 values are rounded to the nearest f32; the other types fit exactly. `.npy` files may be in C or Fortran order
+/// Where the source is a folder, its [`shards`] make one matrix. f64 values are rounded to the nearest f32; the other types fit
+/// exactly. `.npy` files may be in C or Fortran order
 /// and of either byte order.
 ///
 /// # Errors
@@ -95,6 +98,9 @@ impl Features {
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub fn read_features(source: &Source) -> Result<Features> {
+    if source.tensor.is_none() && source.path.is_dir() {
+        return shards::read_sharded(&source.path);
+    }
     read_stored(source)?.features()
 }
 

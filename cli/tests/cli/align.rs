@@ -360,3 +360,104 @@ fn names_need_not_be_unicode() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(names(&place.folder.path().join(&out)), FILES);
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_behind_the_epoch() {
+    let place = Place::new();
+    let line = place.align("--out run").replace("--epochs 4", "--epochs 100000");
+    let child = place.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !place.path("run/checkpoint.safetensors").is_file() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("interrupted") && text.contains("continue with --out run --resume"), "{text}");
+    let done = *place.epochs("run").last().unwrap();
+    let info = crossmodal::align::Checkpoint::read(&place.path("run/checkpoint.safetensors")).unwrap();
+    assert_eq!(u64::from(info.epochs_done), done);
+    place.succeed(&format!("align --out run --resume --device cpu --stop-after {}", done + 1));
+    assert_eq!(place.epochs("run").len() as u64, done + 1);
+}
+
+#[test]
+fn shards_are_read_in_the_order_of_their_numbers() {
+    use crossmodal::io::write_npy;
+    let place = Place::new();
+    let read = |name: &str| read_features(&Source::parse(&place.path(name).display().to_string())).unwrap();
+    let left = read("left.npy");
+    for side in ["img", "text"] {
+        std::fs::create_dir(place.path(side)).unwrap();
+    }
+    // Ten shards of 5 rows and one of 10: emb_10 is behind emb_9.
+    for shard in 0..11 {
+        let rows = if shard == 10 { 10 } else { 5 };
+        let values = &left.values[shard * 5 * 6..][..rows * 6];
+        for side in ["img", "text"] {
+            write_npy(&place.path(&format!("{side}/{side}_emb_{shard}.npy")), rows, 6, values).unwrap();
+        }
+    }
+    let split = "--split pair.safetensors#split --epochs 1 --batch-size 8 --dim 4 --device cpu";
+    let output = place.run(&format!("align --left img --right text {split} --out shards"));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && text.contains("img_emb_9.npy 5, img_emb_10.npy 10 (rows)"), "{text}");
+    place.succeed(&format!("align --left left.npy --right left.npy {split} --out whole"));
+    assert!(place.bytes("shards/left.npy") == place.bytes("whole/left.npy"));
+    // A shard that is shorter than its partner, though the rows add up.
+    write_npy(&place.path("text/text_emb_0.npy"), 4, 6, &left.values[..24]).unwrap();
+    write_npy(&place.path("text/text_emb_10.npy"), 11, 6, &left.values[..66]).unwrap();
+    let output = place.run(&format!("align --left img --right text {split} --out other"));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("text: expected 5 rows in shard 0, as img has, got 4"), "{text}");
+    assert!(output.status.code() == Some(2) && !place.path("other").exists());
+}
+
+#[test]
+fn every_loss_and_head_trains_and_resumes() {
+    let place = Place::new();
+    for (i, flags) in [
+        "--loss siglip",
+        "--loss supcon --labels pair.safetensors#split",
+        "--loss triplet --margin 0.3 --mining semi-hard --distance euclidean --softplus --swap",
+        "--loss cosine",
+        "--loss vicreg",
+        "--loss barlow",
+        "--smoothing 0.1 --hard-negatives 1 --queue 16",
+        "--decoupled",
+        "--head mlp --hidden 7",
+        "--freeze left --dim 6",
+        "--accum 3 --left left.npy",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let dim = if flags.contains("--dim") { "" } else { "--dim 4" };
+        let line = place.align(&format!("{flags} {dim}")).replacen(" --dim 4", "", 1);
+        let (whole, parts) = (format!("whole-{i}"), format!("parts-{i}"));
+        place.succeed(&format!("{line} --out {whole}"));
+        place.succeed(&format!("{line} --out {parts} --stop-after 2"));
+        place.succeed(&format!("align --out {parts} --resume --device cpu"));
+        let heads = |run: &str| place.bytes(&format!("{run}/heads.safetensors"));
+        assert!(heads(&whole) == heads(&parts), "{flags}");
+    }
+    let metrics = place.json("whole-10/metrics.json");
+    assert_eq!((&metrics["views"][0], &metrics["accum"]), (&"left.npy".into(), &3.into()));
+    for (flags, words) in [
+        ("--loss siglip --smoothing 0.1", ["--smoothing is for --loss infonce", "got --loss siglip"]),
+        ("--margin 1", ["--margin is for --loss triplet", "got --loss infonce"]),
+        ("--hidden 3", ["--hidden is for --head mlp", "got --head linear"]),
+        ("--loss best", ["'best'", "--loss"]),
+        ("--smoothing 1", ["--smoothing: expected 0 to less than 1", "got 1.0"]),
+        ("--queue 3", ["--queue: expected 0 or at least a batch", "got 3"]),
+        ("--freeze right", ["--dim: expected 5, the width of the frozen right side", "got 4"]),
+        ("--head residual", ["--head: expected features of 4 on both sides", "got 6 and 5"]),
+        ("--accum 0", ["--accum: expected at least 1", "got 0"]),
+        ("--left pair.safetensors#right", ["--left: expected 60 x 6", "got 60 x 5"]),
+    ] {
+        place.refuse(&place.align(&format!("{flags} --out no")), &words);
+    }
+    assert!(!place.path("no").exists());
+}
