@@ -5,7 +5,7 @@ mod common;
 
 use crossmodal::cases::{self, Scale};
 use crossmodal::ops::info_nce::INFO_NCE;
-use crossmodal::ops::{InfoNceOptions, Saved};
+use crossmodal::ops::{self, InfoNceOptions, Saved};
 use crossmodal::{Device, Tensor};
 use std::time::Instant;
 
@@ -67,6 +67,65 @@ fn info_nce_of_65536_rows_takes_gradients_and_64_mib_on_the_cpu() {
         of_gradients / MIB
     );
     assert!(rise <= of_gradients + 64. * MIB, "{rise} bytes");
+}
+
+/// The losses and the gradients of a few rows against f64, where stored logits would take 160 GB.
+#[test]
+#[ignore = "slow: 5 TFLOP and 160 G exponentials on the CPU"]
+#[cfg(target_os = "linux")]
+fn info_nce_of_200000_rows_is_right_inside_512_mib() {
+    let (n, d, t) = (200_000, 16, 2.66f32);
+    // Of each row its own: signs alone would make many rows the same.
+    let spread = |seed: usize| {
+        let value = |i: usize| ((i * 7919 + seed * 104_729) as f32 * 0.618_034).sin();
+        let values: Vec<f32> = (0..n * d).map(value).collect();
+        ops::l2_normalize(&Tensor::from_vec(&Device::Cpu, &[n, d], values).unwrap()).unwrap()
+    };
+    let inputs = [spread(1), spread(2), Tensor::scalar(&Device::Cpu, t).unwrap()];
+    std::fs::write("/proc/self/clear_refs", "5").unwrap(); // starts the peak anew
+    let start = Instant::now();
+    let options = InfoNceOptions { reduction: ops::Reduction::None, ..InfoNceOptions::default() };
+    let made = (INFO_NCE.forward)(&options, &inputs.each_ref()).unwrap();
+    let grads = [Some(Tensor::from_vec::<f32>(&Device::Cpu, &[n], vec![1.; n]).unwrap())];
+    let (outputs, kept) = (&made.outputs, &made.kept);
+    let saved = Saved { inputs: &inputs, outputs, kept, grads: &grads, needs: &[true; 3] };
+    let gradients = (INFO_NCE.backward)(&options, &saved).unwrap();
+    let (peak, seconds) = (status("VmHWM:"), start.elapsed().as_secs_f64());
+    let (x, y) = (inputs[0].to_f64_vec().unwrap(), inputs[1].to_f64_vec().unwrap());
+    let scale = f64::from(t).exp();
+    let line = |a: &[f64], of: &[f64]| -> Vec<f64> {
+        of.chunks_exact(d).map(|b| scale * a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>()).collect()
+    };
+    let lse = |logits: &[f64]| {
+        let max = logits.iter().copied().fold(f64::MIN, f64::max);
+        max + logits.iter().map(|l| (l - max).exp()).sum::<f64>().ln()
+    };
+    // (maximum, sum, …) of each column, as the backward has them; those of the sample are checked here too.
+    let columns = made.kept[1].to_f64_vec().unwrap();
+    let column = |j: usize| columns[4 * j] + columns[4 * j + 1].ln();
+    let (losses, dx) =
+        (made.outputs[0].to_f64_vec().unwrap(), gradients[0].as_ref().unwrap().to_f64_vec().unwrap());
+    let (mut worst_loss, mut worst_gradient) = (0f64, 0f64);
+    for i in (0..n).step_by(n / 19) {
+        let (row, col) = (line(&x[i * d..][..d], &y), line(&y[i * d..][..d], &x));
+        let (of_row, of_col) = (lse(&row), lse(&col));
+        worst_loss = worst_loss.max((0.5 * (of_row + of_col) - row[i] - losses[i]).abs());
+        worst_loss = worst_loss.max((of_col - column(i)).abs());
+        let mut want = vec![0.; d];
+        for (j, &logit) in row.iter().enumerate() {
+            let g = 0.5 * ((logit - of_row).exp() + (logit - column(j)).exp()) - f64::from(i == j);
+            want.iter_mut().zip(&y[j * d..][..d]).for_each(|(sum, y)| *sum += scale * g * y);
+        }
+        let got = &dx[i * d..][..d];
+        worst_gradient = want.iter().zip(got).map(|(a, b)| (a - b).abs()).fold(worst_gradient, f64::max);
+    }
+    eprintln!(
+        "{seconds:.1} s; peak {:.1} MiB in all; worst of 20 rows: loss {worst_loss:.1e}, gradient {worst_gradient:.1e} of {scale:.1}",
+        peak / MIB
+    );
+    // Logits of 14 are off by 1e-5 at most; a gradient's terms add up to the scale.
+    assert!(worst_loss < 1e-5 && worst_gradient < 1e-4 * scale, "{worst_loss:e} {worst_gradient:e}");
+    assert!(peak < 512. * MIB, "{peak} bytes");
 }
 
 #[test]
