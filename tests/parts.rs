@@ -25,6 +25,7 @@ fn binding(op: &str) -> u64 {
         "cast" => 768,
         "clip_global_norm" => 1536, // 179 partial norms
         "info_nce" => 2304,         // 257 pairs of a maximum and a sum
+        "top_k" => 8448,            // rows of 2100
         _ => 1280,
     }
 }

@@ -24,6 +24,7 @@ mod log_sum_exp;
 mod matmul;
 mod reduce;
 mod softmax;
+mod top_k;
 mod transpose;
 mod unary;
 
@@ -39,5 +40,6 @@ pub use log_sum_exp::{log_sum_exp, log_sum_exp_backward};
 pub use matmul::{MatmulShape, matmul};
 pub use reduce::{Reduce, max_backward, reduce};
 pub use softmax::{softmax, softmax_backward};
+pub use top_k::{by_rank, top_k};
 pub use transpose::strided_copy;
 pub use unary::Unary;
