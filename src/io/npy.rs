@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Seek;
+use std::ops::Range;
 use std::path::Path;
 
 use super::Source;
@@ -24,45 +25,45 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// Reads the array of a file of `len` bytes.
-pub(super) fn read_stored(source: &Source, mut file: File, len: u64) -> Result<Stored> {
+/// The array of a file of `len` bytes without its elements, and where in the file they lie: nowhere if their type is not read.
+pub(super) fn locate(source: &Source, file: &mut File, len: u64) -> Result<(Stored, Range<u64>)> {
     let path = &source.path;
     if let Some(tensor) = &source.tensor {
         let message =
             format!("a .npy file holds one array without a name: expected no tensor name, got {tensor:?}");
         return Err(Error::file(path, message));
     }
-    let start = read_exactly(path, &mut file, 8)?;
+    let start = read_exactly(path, &mut *file, 8)?;
     if !start.starts_with(MAGIC) {
         return Err(Error::file(path, "not a .npy file: it does not start with \\x93NUMPY"));
     }
     // Version 1 counts the header's bytes in 2 bytes, 2 and 3 in 4.
     let header_len = match start[6] {
-        1 => read_length(path, &mut file, 2)?,
-        2 | 3 => read_length(path, &mut file, 4)?,
+        1 => read_length(path, &mut *file, 2)?,
+        2 | 3 => read_length(path, &mut *file, 4)?,
         version => {
             let message = format!("expected .npy version 1, 2 or 3, got {version}.{}", start[7]);
             return Err(Error::file(path, message));
         }
     };
-    let text = read_exactly(path, &mut file, header_len)?;
+    let text = read_exactly(path, &mut *file, header_len)?;
     let header = parse_header(&text).map_err(|why| Error::file(path, format!("bad .npy header: {why}")))?;
     let (big_endian, type_name) = match header.descr.as_bytes() {
         [b'>', ..] => (true, &header.descr[1..]),
         [b'<' | b'|', ..] => (false, &header.descr[1..]),
         _ => (false, &header.descr[..]),
     };
-    let mut stored = Stored {
+    let stored = Stored {
         source: source.clone(),
         kind: kind(type_name),
         type_name: format!("numpy's '{}'", header.descr.escape_debug()),
         shape: header.shape,
         big_endian,
         fortran: header.fortran,
+        first_row: 0,
         bytes: vec![],
     };
-    // The elements of a type that is refused anyway need not be read.
-    let Some(kind) = stored.kind else { return Ok(stored) };
+    let Some(kind) = stored.kind else { return Ok((stored, 0..0)) };
     let expected =
         stored.shape.iter().try_fold(kind.size() as u64, |product, &n| product.checked_mul(n as u64));
     let at = file.stream_position().map_err(|error| failed(path, &error))?;
@@ -73,8 +74,7 @@ pub(super) fn read_stored(source: &Source, mut file: File, len: u64) -> Result<S
         let message = format!("truncated or corrupt: expected {expected} bytes for {shape}, got {got}");
         return Err(Error::file(path, message));
     }
-    stored.bytes = read_exactly(path, file, got)?;
-    Ok(stored)
+    Ok((stored, at..len))
 }
 
 /// A type by numpy's letter and size in bytes.
