@@ -24,6 +24,7 @@ mod data;
 mod heads;
 mod recipe;
 mod retrieval;
+mod search;
 mod standardise;
 mod trainer;
 
@@ -32,5 +33,6 @@ pub use data::{Data, Split};
 pub use heads::{Head, Heads};
 pub use recipe::Recipe;
 pub use retrieval::{Retrieval, Scores, ranks, retrieval};
+pub use search::{Hits, Search, SearchOptions, Similarity, search};
 pub use standardise::Standardisation;
 pub use trainer::{EpochReport, HeadWeights, Trainer};

@@ -5,6 +5,8 @@ mod adamw;
 mod exp;
 mod info_nce;
 mod matmul;
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
+pub(crate) mod search;
 
 pub(crate) use adamw::adamw;
 pub(crate) use info_nce::{info_nce, info_nce_backward};
