@@ -157,6 +157,17 @@ fn copies_of_a_row_come_in_order_wherever_they_lie() {
     assert!(hits.rows.iter().copied().eq(0..1024));
 }
 
+/// Sums that a device cannot tell from 0: the order is in digits that f32 loses, and the best come last.
+#[test]
+fn rows_that_f32_cannot_tell_apart_are_in_order() {
+    let row = |row: usize| [1., (row * 7 % 3001) as f32 * 1e-9, -1., 0.];
+    let corpus = features(4, (0..3001).flat_map(row).collect());
+    for similarity in BOTH {
+        let hits = check(&features(4, vec![1., 1., 1., 1.]), &corpus, &of(10, similarity), &[1000]);
+        assert!(hits.scores.windows(2).all(|pair| pair[0] > pair[1]), "{hits:?}");
+    }
+}
+
 #[test]
 fn the_most_rows_are_found_and_no_more_than_there_are() {
     let (queries, corpus) = (random(1, 3, 24), random(2, 5000, 24));

@@ -28,7 +28,7 @@ mod stored;
 pub use checkpoint::{Array, read_safetensors, write_safetensors};
 pub use file::write_atomically;
 pub use mapped::MappedFeatures;
-pub use npy::write_npy;
+pub use npy::{write_npy, write_npy_u32};
 pub use source::Source;
 
 use crate::error::{Error, Result};

@@ -192,13 +192,38 @@ pub fn write_npy(path: &Path, rows: usize, cols: usize, values: &[f32]) -> Resul
         let expected = format!("{rows} x {cols} of them");
         return Err(Error::argument("write_npy", "values", expected, values.len()));
     }
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
+    write_matrix(path, "<f4", rows, cols, bytemuck::cast_slice(values))
+}
+
+/// As [`write_npy`], of row numbers: u32.
+///
+/// Errors: as [`write_npy`].
+///
+/// ```
+/// use crossmodal::io::write_npy_u32;
+///
+/// let path = std::env::temp_dir().join("crossmodal-npy-u32-example.npy");
+/// write_npy_u32(&path, 1, 2, &[7, 0])?;
+/// assert!(std::fs::read(&path).unwrap().ends_with(&[7, 0, 0, 0, 0, 0, 0, 0]));
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn write_npy_u32(path: &Path, rows: usize, cols: usize, values: &[u32]) -> Result<()> {
+    if rows.checked_mul(cols) != Some(values.len()) {
+        let expected = format!("{rows} x {cols} of them");
+        return Err(Error::argument("write_npy_u32", "values", expected, values.len()));
+    }
+    write_matrix(path, "<u4", rows, cols, bytemuck::cast_slice(values))
+}
+
+fn write_matrix(path: &Path, descr: &str, rows: usize, cols: usize, bytes: &[u8]) -> Result<()> {
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
     // Spaces and a line break bring the data to a multiple of 64 bytes, as numpy does it.
     let before = MAGIC.len() + 4;
     let padded = (before + header.len() + 1).next_multiple_of(64) - before;
     header = format!("{header:<width$}\n", width = padded - 1);
     let start = [MAGIC, &[1, 0], &(padded as u16).to_le_bytes(), header.as_bytes()].concat();
-    write_parts(path, &[&start, bytemuck::cast_slice(values)])
+    write_parts(path, &[&start, bytes])
 }
 
 #[cfg(test)]
