@@ -32,7 +32,7 @@ const FORWARD: Kernel =
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// Pairs that the kernel sorts at once: what every device's workgroup memory holds.
-const SLOTS: usize = 2048;
+pub(crate) const SLOTS: usize = 2048;
 
 /// Operations that a compare and exchange counts for, and those of one dispatch: 5 ms at 100 GOP/s, far below the two seconds after
 /// which a desktop driver resets the device, and enough rows to fill a large one.

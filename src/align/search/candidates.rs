@@ -9,6 +9,7 @@ use crate::cpu::search::{Best, Corpus, Queries, scan, similarity_of};
 use crate::device::Device;
 use crate::error::Result;
 use crate::io::Features;
+use crate::ops::top_k::SLOTS;
 use crate::ops::{MatmulOptions, matmul, top_k};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
@@ -17,7 +18,7 @@ use std::collections::HashSet;
 /// Queries in one product.
 const QUERIES_AT_ONCE: usize = 1024;
 
-/// Rows of which a list of candidates is made: one query over a large corpus still keeps many workgroups busy.
+/// About as many rows as a list of candidates is made of: one query over a large corpus still keeps many workgroups busy.
 const SEGMENT: usize = 4096;
 
 /// Candidates beyond `k`: where rows are not copies of each other one of them is far enough below the k-th.
@@ -30,7 +31,9 @@ pub(super) struct Candidates {
     /// Blocks of queries scaled to length one, in f32.
     blocks: Vec<Tensor>,
     lengths: Vec<f64>,
-    k: usize,
+    /// Entries of a list, and the rows of which it is made.
+    listed: usize,
+    segment: usize,
     part_rows: usize,
     row_bytes: usize,
     /// How far a product of the device may be off.
@@ -60,7 +63,7 @@ impl Candidates {
         lengths: &[f64],
         options: &SearchOptions,
     ) -> Result<Candidates> {
-        let cols = queries.cols;
+        let (cols, listed) = (queries.cols, options.k + SPARE);
         let unit = scaled(&queries.values, cols, |row| lengths[row]);
         let block = |rows: &[f32]| Tensor::from_slice(device, &[rows.len() / cols, cols], rows);
         let blocks = unit.chunks(QUERIES_AT_ONCE * cols).map(block).collect::<Result<Vec<_>>>()?;
@@ -71,7 +74,9 @@ impl Candidates {
             similarity: options.similarity,
             blocks,
             lengths: lengths.to_vec(),
-            k: options.k,
+            listed,
+            // As many as the kernel goes through in whole pieces.
+            segment: (SEGMENT / (SLOTS - listed)) * (SLOTS - listed),
             part_rows: (options.scratch_bytes / row_bytes).max(1),
             row_bytes,
             // WGSL rounds either way, so a rounding is 2u; some for the inputs' own roundings, and what a device flushes to 0.
@@ -96,7 +101,7 @@ impl Candidates {
         while from < rows {
             // Whole segments, then what is left of one.
             let most = self.part_rows.min(rows - from);
-            let to = from + if most > SEGMENT { most / SEGMENT * SEGMENT } else { most };
+            let to = from + if most > self.segment { most / self.segment * self.segment } else { most };
             let part = corpus.part(from, to, queries.cols);
             self.search_part(queries, part, &lengths[from..to], best)?;
             from = to;
@@ -138,9 +143,9 @@ impl Candidates {
         let (queries, rows) = (block.shape()[0], corpus.shape()[0]);
         let options = MatmulOptions { transpose_b: true, ..MatmulOptions::default() };
         let scores = matmul(block, corpus, None, &options)?;
-        let segment_rows = if rows % SEGMENT == 0 { SEGMENT } else { rows };
+        let segment_rows = if rows % self.segment == 0 { self.segment } else { rows };
         let segments = rows / segment_rows;
-        let (scores, places) = top_k(&scores.reshape(&[queries * segments, segment_rows])?, self.k + SPARE)?;
+        let (scores, places) = top_k(&scores.reshape(&[queries * segments, segment_rows])?, self.listed)?;
         let each = scores.shape()[1];
         Ok(Listed { scores: scores.to_vec()?, places: places.to_vec()?, segments, segment_rows, each })
     }
