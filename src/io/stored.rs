@@ -134,6 +134,9 @@ impl Stored {
 
     /// The elements in row-major order.
     fn decode<const N: usize, T>(&self, convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+        if !self.big_endian && !self.fortran {
+            return self.bytes.as_chunks().0.iter().map(|&bytes| convert(bytes)).collect();
+        }
         (0..self.bytes.len() / N).map(|index| self.element(self.position(index), &convert)).collect()
     }
 
