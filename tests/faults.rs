@@ -21,6 +21,9 @@ const INTERMEDIATE: &str =
 const ANY_SCALE: &str = "another chunk's entry is a scale as good: what it lets vanish is nothing beside that entry, and behind \
                          the last chunk lies a NaN, which a maximum may drop";
 const NAN_BEHIND: &str = "what it takes in behind the last partial norm is a NaN, which a maximum may drop";
+const NO_ENTRIES: &str =
+    "a piece behind the last column has no entries in it, and none comes before those kept";
+const UNUSED_SLOTS: &str = "it compares two slots behind those in use";
 const NOWHERE: &str = "a place behind the chunk counts as none, as it must";
 
 /// Faults that no case can see, or that none sees yet: they are not planted.
@@ -48,6 +51,8 @@ const UNSEEN: &[Unseen] = &[
     ("reduce", "first_of_chunk", "too late", INTERMEDIATE),
     ("reduce", "first_of_axis", "too late", INTERMEDIATE),
     ("reduce", "first_of_chunk", "one turn more: while", NOWHERE),
+    ("top_k", "forward", "one turn more: for (var first", NO_ENTRIES),
+    ("top_k", "forward", "one turn more: for (var i = lane; i < half", UNUSED_SLOTS),
 ];
 
 fn gpu() -> (Device, Gpu) {

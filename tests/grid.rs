@@ -17,6 +17,7 @@ fn grid(op: &str) -> (u32, usize) {
     match op {
         "adamw" | "cast" | "concat" | "l2_normalize" | "unary" => (2, 1024),
         "log_softmax" | "log_sum_exp" | "reduce" | "softmax" => (3, 2304),
+        "top_k" => (2, 6300),
         "binary" => (4, 4096),
         "transpose" => (6, 9216),
         "gather" => (7, 12_544),

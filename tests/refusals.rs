@@ -6,7 +6,7 @@ mod everywhere;
 
 use crossmodal::ops::{
     Binary, Indices, InfoNceOptions, MatmulOptions, binary, concat, gather, info_nce, matmul, softmax, split,
-    transpose,
+    top_k, transpose,
 };
 use crossmodal::{DType, Device, Tensor};
 use everywhere::everywhere;
@@ -43,6 +43,9 @@ fn arguments_that_do_not_fit_are_named() {
                 binary(Binary::Add, &of(&[2]), &of(&[3])).map(drop),
                 "binary: b: expected a shape that broadcasts with [2], got [3]",
             ),
+            (top_k(&of(&[2, 3]), 0).map(drop), "top_k: k: expected 1 to 1536, got 0"),
+            (top_k(&of(&[2, 3]), 1537).map(drop), "top_k: k: expected 1 to 1536, got 1537"),
+            (top_k(&scalar, 1).map(drop), "top_k: x: expected at least one axis, got a scalar"),
             (softmax(&scalar).map(drop), "softmax: x: expected at least one axis, got a scalar"),
             (
                 concat(&[&of(&[2, 3]), &of(&[3, 3])], 1).map(drop),

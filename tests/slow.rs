@@ -196,3 +196,71 @@ fn the_mean_of_five_seeds_reaches_the_numpy_recipe() {
         assert!(mean >= least, "{mean} is below {least}");
     }
 }
+
+/// A search at full size, from disk. Brute force is the definition, a plain loop over every pair.
+#[cfg(feature = "io")]
+fn a_million_rows(device: &Device) {
+    use crossmodal::align::{Search, SearchOptions};
+    use crossmodal::io::{Features, MappedFeatures, Source, write_npy};
+    use crossmodal::reference::by_rank;
+    use rand::{RngExt, SeedableRng};
+    use rayon::prelude::*;
+    let (q, n, d, k) = (100, 1_000_000, 64, 10);
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let mut random = |rows: usize| (0..rows * d).map(|_| random.random_range(-1f32..1.)).collect::<Vec<_>>();
+    let (queries, mut corpus) = (Features { rows: q, cols: d, values: random(q) }, random(n));
+    // Copies: of every thousandth row, and of the first query.
+    for row in (0..n - 1).step_by(1000) {
+        corpus.copy_within(row * d..(row + 1) * d, (row + 1) * d);
+    }
+    for row in [17, 400_000, 999_999] {
+        corpus[row * d..][..d].copy_from_slice(&queries.values[..d]);
+    }
+    let wide = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let brute_force = |query: &[f32]| {
+        let (query, mut all) = (wide(query), Vec::with_capacity(n));
+        let length = dot(&query, &query).sqrt();
+        for (row, i) in corpus.chunks(d).zip(0..) {
+            let row = wide(row);
+            all.push(((dot(&query, &row) / (length * dot(&row, &row).sqrt())) as f32, i));
+        }
+        all.sort_by(by_rank);
+        all.truncate(k);
+        all
+    };
+    let want: Vec<(f32, u32)> = queries.values.par_chunks(d).flat_map_iter(brute_force).collect();
+    assert_eq!([0, 1, 2].map(|i| want[i]), [(1., 17), (1., 400_000), (1., 999_999)]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("corpus.npy");
+    write_npy(&path, n, d, &corpus).unwrap();
+    drop(corpus);
+    let mapped = MappedFeatures::open(&Source { path, tensor: None }).unwrap();
+    for chunk in [None, Some(99_991)] {
+        let start = Instant::now();
+        let mut search = Search::new(device, &queries, &SearchOptions { k, ..Default::default() }).unwrap();
+        while search.rows() < n {
+            let last = n.min(search.rows() + chunk.unwrap_or(search.chunk_rows()));
+            search.add(&mapped.read(search.rows()..last).unwrap()).unwrap();
+        }
+        let hits = search.finish().unwrap();
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("{}: chunks {chunk:?}: {seconds:.2} s", device.name());
+        let got: Vec<_> = hits.scores.iter().copied().zip(hits.rows.iter().copied()).collect();
+        assert!(got == want, "another answer than brute force");
+    }
+}
+
+#[test]
+#[ignore = "slow: brute force over 1,000,000 rows"]
+#[cfg(feature = "io")]
+fn a_search_over_a_million_rows_is_brute_force_on_the_cpu() {
+    a_million_rows(&Device::Cpu);
+}
+
+#[test]
+#[ignore = "slow: 1,000,000 rows on a software driver"]
+#[cfg(feature = "io")]
+fn a_search_over_a_million_rows_is_brute_force_on_a_gpu() {
+    a_million_rows(&common::gpu());
+}

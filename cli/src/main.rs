@@ -1,4 +1,4 @@
-//! `crossmodal`, the command line: align, project, eval, devices, verify, bench.
+//! `crossmodal`, the command line: align, project, eval, search, devices, verify, bench.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0, 1 where `verify` finds a
 //! fault, 2 after an error, which is one line, or 130 after an
@@ -21,7 +21,9 @@ mod output;
 mod project;
 mod recipe;
 mod scores;
+mod search;
 mod table;
+mod target;
 mod verify;
 mod words;
 
@@ -51,6 +53,7 @@ enum Verb {
     Align(Box<align::Args>),
     Project(project::Args),
     Eval(eval::Args),
+    Search(search::Args),
     Devices(devices::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Align(args) => align::run(&args),
         Verb::Project(args) => project::run(&args),
         Verb::Eval(args) => eval::run(&args),
+        Verb::Search(args) => search::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Bench(args) => bench::run(&args),

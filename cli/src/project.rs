@@ -1,6 +1,6 @@
 //! `crossmodal project`: a trained head applied to new features.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crossmodal::align::Heads;
@@ -8,7 +8,7 @@ use crossmodal::io::{Source, read_features, write_npy};
 
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
-use crate::{inputs, output};
+use crate::{inputs, output, target};
 
 /// Applies a trained head to new features and writes them as .npy
 #[derive(clap::Args)]
@@ -69,15 +69,6 @@ fn check_out(args: &Args) -> Result<(), Failure> {
     if !args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
         return Err(Failure::new(format!("--out {out}: expected a file name that ends in .npy")));
     }
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let read =
-        args.left.iter().chain(&args.right).map(|source| source.path.as_path()).chain([args.heads.as_path()]);
-    if real(&args.out).is_some_and(|out| read.map(real).any(|read| read.as_ref() == Some(&out))) {
-        return Err(Failure::new(format!("--out {out}: expected another file than those that are read")));
-    }
-    // Also a link that leads nowhere is something that is there.
-    if !args.force && args.out.symlink_metadata().is_ok() {
-        return Err(Failure::new(format!("{out}: there is such a file already; --force replaces it")));
-    }
-    Ok(())
+    let sources = args.left.iter().chain(&args.right).map(|source| source.path.as_path());
+    target::check(&args.out, sources.chain([args.heads.as_path()]), args.force)
 }

@@ -18,6 +18,7 @@ mod input;
 mod layout;
 mod optimiser;
 mod products;
+mod retrieval;
 mod rowwise;
 mod tolerance;
 mod verify;
@@ -124,6 +125,7 @@ pub const TABLE: &[Row] = &[
         cases: rowwise::softmax,
         bench: rowwise::softmax_bench,
     },
+    Row { op: "top_k", kernels: ops::top_k::KERNELS, cases: retrieval::top_k, bench: retrieval::top_k_bench },
     Row {
         op: "transpose",
         kernels: ops::transpose::KERNELS,

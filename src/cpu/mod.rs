@@ -6,6 +6,8 @@ mod exp;
 mod info_nce;
 mod info_nce_lines;
 mod matmul;
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
+pub(crate) mod search;
 mod siglip;
 
 pub(crate) use adamw::adamw;

@@ -3,6 +3,7 @@
 //! A [`Source`] names one stored array, `FILE` or `FILE#TENSOR`. [`read_features`] and [`read_integers`] check what
 //! they read, so that nothing later meets a NaN, an empty matrix or a wrong rank; every refusal is one line that
 //! names the file, the tensor, what was expected and what came. Files are written whole or not at all.
+//! [`MappedFeatures`] reads rows of a file that is larger than memory.
 //!
 //! ```
 //! use crossmodal::io::{Source, read_features, write_npy};
@@ -18,6 +19,7 @@
 
 mod checkpoint;
 mod file;
+mod mapped;
 mod npy;
 mod safetensors;
 mod shards;
@@ -26,11 +28,15 @@ mod stored;
 
 pub use checkpoint::{Array, read_safetensors, write_safetensors};
 pub use file::write_atomically;
-pub use npy::write_npy;
+pub use mapped::MappedFeatures;
+pub use npy::{write_npy, write_npy_u32};
 pub use shards::shards;
 pub use source::Source;
 
 use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::ops::Range;
 use stored::Stored;
 
 /// A matrix of stored features on the host, row-major: row `r`, column `c` is `values[r * cols + c]`.
@@ -126,16 +132,25 @@ pub fn read_integers(source: &Source) -> Result<Vec<i64>> {
 
 /// The array a source names, as it lies in its file.
 fn read_stored(source: &Source) -> Result<Stored> {
+    let (mut stored, mut file, place) = locate(source)?;
+    file.seek(SeekFrom::Start(place.start)).map_err(|error| file::failed(&source.path, &error))?;
+    stored.bytes = file::read_exactly(&source.path, file, place.end - place.start)?;
+    Ok(stored)
+}
+
+/// The array a source names without its elements, the file, and where in the file they lie.
+fn locate(source: &Source) -> Result<(Stored, File, Range<u64>)> {
     // A missing file is said to be missing, whatever its name ends in.
-    let (file, len) = file::open(&source.path)?;
-    if source::has_extension(&source.path, "safetensors") {
-        return self::safetensors::read_stored(source, file, len);
-    }
-    if !source::has_extension(&source.path, "npy") {
+    let (mut file, len) = file::open(&source.path)?;
+    let (stored, place) = if source::has_extension(&source.path, "safetensors") {
+        self::safetensors::locate(source, &mut file, len)?
+    } else if source::has_extension(&source.path, "npy") {
+        npy::locate(source, &mut file, len)?
+    } else {
         let message = "expected a file that ends in .npy or .safetensors, or FILE.safetensors#TENSOR";
         return Err(Error::file(&source.path, message));
-    }
-    npy::read_stored(source, file, len)
+    };
+    Ok((stored, file, place))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Seek;
+use std::ops::Range;
 use std::path::Path;
 
 use super::Source;
@@ -24,45 +25,45 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// Reads the array of a file of `len` bytes.
-pub(super) fn read_stored(source: &Source, mut file: File, len: u64) -> Result<Stored> {
+/// The array of a file of `len` bytes without its elements, and where in the file they lie: nowhere if their type is not read.
+pub(super) fn locate(source: &Source, file: &mut File, len: u64) -> Result<(Stored, Range<u64>)> {
     let path = &source.path;
     if let Some(tensor) = &source.tensor {
         let message =
             format!("a .npy file holds one array without a name: expected no tensor name, got {tensor:?}");
         return Err(Error::file(path, message));
     }
-    let start = read_exactly(path, &mut file, 8)?;
+    let start = read_exactly(path, &mut *file, 8)?;
     if !start.starts_with(MAGIC) {
         return Err(Error::file(path, "not a .npy file: it does not start with \\x93NUMPY"));
     }
     // Version 1 counts the header's bytes in 2 bytes, 2 and 3 in 4.
     let header_len = match start[6] {
-        1 => read_length(path, &mut file, 2)?,
-        2 | 3 => read_length(path, &mut file, 4)?,
+        1 => read_length(path, &mut *file, 2)?,
+        2 | 3 => read_length(path, &mut *file, 4)?,
         version => {
             let message = format!("expected .npy version 1, 2 or 3, got {version}.{}", start[7]);
             return Err(Error::file(path, message));
         }
     };
-    let text = read_exactly(path, &mut file, header_len)?;
+    let text = read_exactly(path, &mut *file, header_len)?;
     let header = parse_header(&text).map_err(|why| Error::file(path, format!("bad .npy header: {why}")))?;
     let (big_endian, type_name) = match header.descr.as_bytes() {
         [b'>', ..] => (true, &header.descr[1..]),
         [b'<' | b'|', ..] => (false, &header.descr[1..]),
         _ => (false, &header.descr[..]),
     };
-    let mut stored = Stored {
+    let stored = Stored {
         source: source.clone(),
         kind: kind(type_name),
         type_name: format!("numpy's '{}'", header.descr.escape_debug()),
         shape: header.shape,
         big_endian,
         fortran: header.fortran,
+        first_row: 0,
         bytes: vec![],
     };
-    // The elements of a type that is refused anyway need not be read.
-    let Some(kind) = stored.kind else { return Ok(stored) };
+    let Some(kind) = stored.kind else { return Ok((stored, 0..0)) };
     let expected =
         stored.shape.iter().try_fold(kind.size() as u64, |product, &n| product.checked_mul(n as u64));
     let at = file.stream_position().map_err(|error| failed(path, &error))?;
@@ -73,8 +74,7 @@ pub(super) fn read_stored(source: &Source, mut file: File, len: u64) -> Result<S
         let message = format!("truncated or corrupt: expected {expected} bytes for {shape}, got {got}");
         return Err(Error::file(path, message));
     }
-    stored.bytes = read_exactly(path, file, got)?;
-    Ok(stored)
+    Ok((stored, at..len))
 }
 
 /// A type by numpy's letter and size in bytes.
@@ -192,13 +192,38 @@ pub fn write_npy(path: &Path, rows: usize, cols: usize, values: &[f32]) -> Resul
         let expected = format!("{rows} x {cols} of them");
         return Err(Error::argument("write_npy", "values", expected, values.len()));
     }
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
+    write_matrix(path, "<f4", rows, cols, bytemuck::cast_slice(values))
+}
+
+/// As [`write_npy`], of row numbers: u32.
+///
+/// Errors: as [`write_npy`].
+///
+/// ```
+/// use crossmodal::io::write_npy_u32;
+///
+/// let path = std::env::temp_dir().join("crossmodal-npy-u32-example.npy");
+/// write_npy_u32(&path, 1, 2, &[7, 0])?;
+/// assert!(std::fs::read(&path).unwrap().ends_with(&[7, 0, 0, 0, 0, 0, 0, 0]));
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn write_npy_u32(path: &Path, rows: usize, cols: usize, values: &[u32]) -> Result<()> {
+    if rows.checked_mul(cols) != Some(values.len()) {
+        let expected = format!("{rows} x {cols} of them");
+        return Err(Error::argument("write_npy_u32", "values", expected, values.len()));
+    }
+    write_matrix(path, "<u4", rows, cols, bytemuck::cast_slice(values))
+}
+
+fn write_matrix(path: &Path, descr: &str, rows: usize, cols: usize, bytes: &[u8]) -> Result<()> {
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
     // Spaces and a line break bring the data to a multiple of 64 bytes, as numpy does it.
     let before = MAGIC.len() + 4;
     let padded = (before + header.len() + 1).next_multiple_of(64) - before;
     header = format!("{header:<width$}\n", width = padded - 1);
     let start = [MAGIC, &[1, 0], &(padded as u16).to_le_bytes(), header.as_bytes()].concat();
-    write_parts(path, &[&start, bytemuck::cast_slice(values)])
+    write_parts(path, &[&start, bytes])
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -19,17 +20,17 @@ pub(super) const MAX_HEADER: u64 = 100_000_000;
 const MAX_LISTED: usize = 20;
 
 /// An open file with its header.
-pub(super) struct Opened {
+pub(super) struct Opened<F> {
     path: std::path::PathBuf,
-    file: File,
+    file: F,
     pub(super) header: Metadata,
     /// Where the elements begin, in bytes.
     start: u64,
 }
 
-impl Opened {
+impl<F: Read + Seek> Opened<F> {
     /// Reads and checks the header of a file of `len` bytes.
-    pub(super) fn new(path: &Path, mut file: File, len: u64) -> Result<Opened> {
+    pub(super) fn new(path: &Path, mut file: F, len: u64) -> Result<Opened<F>> {
         let header_len = read_length(path, &mut file, 8)?;
         if header_len > MAX_HEADER {
             let message =
@@ -63,9 +64,9 @@ impl Opened {
     }
 }
 
-/// Reads the one tensor that a source names, and no other.
-pub(super) fn read_stored(source: &Source, file: File, len: u64) -> Result<Stored> {
-    let mut opened = Opened::new(&source.path, file, len)?;
+/// The tensor that a source names in a file of `len` bytes, without its elements, and where in the file they lie.
+pub(super) fn locate(source: &Source, file: &mut File, len: u64) -> Result<(Stored, Range<u64>)> {
+    let opened = Opened::new(&source.path, file, len)?;
     let tensors = opened.tensors();
     let found = match &source.tensor {
         Some(name) => tensors.get_key_value(name),
@@ -79,15 +80,18 @@ pub(super) fn read_stored(source: &Source, file: File, len: u64) -> Result<Store
         };
         return Err(Error::file(&source.path, message));
     };
-    Ok(Stored {
+    let stored = Stored {
         source: Source { path: source.path.clone(), tensor: Some(name.clone()) },
         kind: kind(info.dtype),
         type_name: info.dtype.to_string(),
         shape: info.shape.clone(),
         big_endian: false,
         fortran: false,
-        bytes: opened.bytes(info)?,
-    })
+        first_row: 0,
+        bytes: vec![],
+    };
+    let (from, to) = info.data_offsets;
+    Ok((stored, opened.start + from as u64..opened.start + to as u64))
 }
 
 /// Names, types and shapes for a message.

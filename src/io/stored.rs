@@ -48,12 +48,37 @@ pub(super) struct Stored {
     pub(super) big_endian: bool,
     /// The first axis varies fastest.
     pub(super) fortran: bool,
+    /// The number of the first of these rows in the file, for messages.
+    pub(super) first_row: usize,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Stored {
     /// A finite f32 matrix, or why it is none.
     pub(super) fn features(self) -> Result<Features> {
+        let (kind, [rows, cols]) = self.matrix()?;
+        let values = match kind {
+            Kind::F32 => self.decode(f32::from_le_bytes),
+            Kind::F16 => self.decode(|bytes| f16::from_le_bytes(bytes).to_f32()),
+            Kind::Bf16 => self.decode(|bytes| bf16::from_le_bytes(bytes).to_f32()),
+            _ => self.decode(|bytes| f64::from_le_bytes(bytes) as f32),
+        };
+        if let Some(bad) = values.iter().position(|value| !value.is_finite()) {
+            let (row, col) = (self.first_row + bad / cols, bad % cols);
+            // An f64 can be finite and still too large for f32.
+            let stored = match kind {
+                Kind::F64 => self.element(self.position(bad), f64::from_le_bytes),
+                _ => f64::from(values[bad]),
+            };
+            let expected = if stored.is_finite() { "a value that fits f32" } else { "a finite number" };
+            let place = format!("row {row}, column {col} (counted from 0)");
+            return Err(self.refuse(format!("{place}: expected {expected}, got {stored:?}")));
+        }
+        Ok(Features { rows, cols, values })
+    }
+
+    /// The type and shape of a matrix of floating-point numbers, or why it is none.
+    pub(super) fn matrix(&self) -> Result<(Kind, [usize; 2])> {
         // The type first: for labels given as features it says more than their rank.
         let kind = match self.kind {
             Some(kind @ (Kind::F64 | Kind::F32 | Kind::F16 | Kind::Bf16)) => kind,
@@ -69,24 +94,7 @@ impl Stored {
             let message = format!("expected at least one row and one column, got shape {:?}", self.shape);
             return Err(self.refuse(message));
         }
-        let values = match kind {
-            Kind::F32 => self.decode(f32::from_le_bytes),
-            Kind::F16 => self.decode(|bytes| f16::from_le_bytes(bytes).to_f32()),
-            Kind::Bf16 => self.decode(|bytes| bf16::from_le_bytes(bytes).to_f32()),
-            _ => self.decode(|bytes| f64::from_le_bytes(bytes) as f32),
-        };
-        if let Some(bad) = values.iter().position(|value| !value.is_finite()) {
-            let (row, col) = (bad / cols, bad % cols);
-            // An f64 can be finite and still too large for f32.
-            let stored = match kind {
-                Kind::F64 => self.element(self.position(bad), f64::from_le_bytes),
-                _ => f64::from(values[bad]),
-            };
-            let expected = if stored.is_finite() { "a value that fits f32" } else { "a finite number" };
-            let place = format!("row {row}, column {col} (counted from 0)");
-            return Err(self.refuse(format!("{place}: expected {expected}, got {stored:?}")));
-        }
-        Ok(Features { rows, cols, values })
+        Ok((kind, [rows, cols]))
     }
 
     /// Integers, or why they are none.
@@ -126,6 +134,9 @@ impl Stored {
 
     /// The elements in row-major order.
     fn decode<const N: usize, T>(&self, convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+        if !self.big_endian && !self.fortran {
+            return self.bytes.as_chunks().0.iter().map(|&bytes| convert(bytes)).collect();
+        }
         (0..self.bytes.len() / N).map(|index| self.element(self.position(index), &convert)).collect()
     }
 
@@ -148,7 +159,7 @@ impl Stored {
     }
 
     /// An error that names the file and the tensor.
-    fn refuse(&self, message: String) -> Error {
+    pub(super) fn refuse(&self, message: String) -> Error {
         Error::file(self.source.to_string(), message)
     }
 }

@@ -1,5 +1,5 @@
 //! Operations: one file each, with options, shape checks, kernels, forward, backward and the constant rule by
-//! which the tape calls them ([`adamw`](mod@adamw) and [`clip_global_norm`](mod@clip_global_norm) have
+//! which the tape calls them ([`adamw`](mod@adamw), [`clip_global_norm`](mod@clip_global_norm) and [`top_k`](mod@top_k) have
 //! neither backward nor rule). Each is one function that runs on either device.
 //!
 //! NaN and infinite elements are not refused. On the CPU they are carried through as the formula has it (a maximum over an axis
@@ -23,6 +23,7 @@
 //! | operation | result | gradients |
 //! |---|---|---|
 //! | `cast`, `concat`, `split`, `gather`, `transpose` | exact | exact; `gather` sums repeated rows |
+//! | `top_k` | exact, indices too | |
 //! | `binary` | 1 ulp | 1 ulp; a sum of k of them `2 (k + 4) u` absolute and 1 ulp more |
 //! | `unary`: relu, clamp | exact | exact |
 //! | `unary`: scale | 1 ulp | 1 ulp |
@@ -67,6 +68,7 @@ pub mod reduce;
 mod rows;
 pub mod siglip;
 pub mod softmax;
+pub mod top_k;
 pub mod transpose;
 pub mod unary;
 
@@ -87,6 +89,7 @@ pub use matmul::{MatmulOptions, matmul};
 pub use reduce::{Reduce, ReduceOptions, reduce};
 pub use siglip::{SiglipOptions, siglip};
 pub use softmax::softmax;
+pub use top_k::top_k;
 pub use transpose::transpose;
 pub use unary::{Unary, exp, gelu, log, relu, scale, sigmoid, tanh, unary};
 

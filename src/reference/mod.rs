@@ -26,6 +26,7 @@ mod matmul;
 mod reduce;
 mod siglip;
 mod softmax;
+mod top_k;
 mod transpose;
 mod unary;
 
@@ -45,5 +46,6 @@ pub use matmul::{MatmulShape, matmul};
 pub use reduce::{Reduce, max_backward, reduce};
 pub use siglip::{Siglip, siglip, siglip_backward};
 pub use softmax::{softmax, softmax_backward};
+pub use top_k::{by_rank, top_k};
 pub use transpose::strided_copy;
 pub use unary::Unary;

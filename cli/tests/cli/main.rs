@@ -3,6 +3,7 @@
 mod align;
 mod bad_input;
 mod other_verbs;
+mod search;
 
 use std::collections::BTreeMap;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
