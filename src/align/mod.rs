@@ -22,15 +22,20 @@
 mod checkpoint;
 mod data;
 mod heads;
+mod matching;
 mod recipe;
 mod retrieval;
+mod similarity;
 mod standardise;
 mod trainer;
 
 pub use checkpoint::Checkpoint;
 pub use data::{Data, Split};
 pub use heads::{Head, Heads};
+pub use matching::{BINS, Correct, Matching, matching};
+pub(crate) use matching::{Labels, sides};
 pub use recipe::Recipe;
 pub use retrieval::{Retrieval, Scores, ranks, retrieval};
+pub(crate) use similarity::{COLS, ROWS, UnitRows, check as check_features, check_widths, pieces};
 pub use standardise::Standardisation;
 pub use trainer::{EpochReport, HeadWeights, Trainer};

@@ -9,8 +9,6 @@ mod matmul;
 pub(crate) use adamw::adamw;
 pub(crate) use info_nce::{info_nce, info_nce_backward};
 pub(crate) use matmul::matmul;
-#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
-pub(crate) use matmul::{View, product};
 
 use crate::device::Device;
 use crate::dtype::{DType, HostData};

@@ -1,0 +1,327 @@
+//! Where the correct items rank, for both directions, in one pass over the similarities.
+
+use super::retrieval::{Retrieval, Scores};
+use super::similarity::{COLS, ROWS, UnitRows, check_widths, pieces};
+use crate::error::{Error, Result};
+use crate::io::Features;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Which items are correct for a query.
+///
+/// ```
+/// use crossmodal::align::Correct;
+/// // Two pictures with two captions each, and a caption of neither.
+/// let captions = Correct::Ids { left: &[7, 8], right: &[7, 7, 8, 8, 9] };
+/// assert_ne!(captions, Correct::Pairs);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Correct<'a> {
+    /// Row i of the other side, for query i.
+    Pairs,
+    /// The rows of the other side with the query's id; each side has an id a row. There may be several or none.
+    Ids {
+        /// The ids of the left rows.
+        left: &'a [i64],
+        /// The ids of the right rows.
+        right: &'a [i64],
+    },
+}
+
+/// Bins of a histogram of similarities, of equal width from -1 to 1.
+pub const BINS: usize = 200;
+
+/// Ranks and similarities of both directions.
+///
+/// ```
+/// use crossmodal::{align::{Correct, matching}, io::Features};
+/// let left = Features { rows: 2, cols: 2, values: vec![1., 0., 0., 1.] };
+/// let right = Features { rows: 3, cols: 2, values: vec![0.8, 0.6, 1., 0., -1., 0.] };
+/// let matching = matching(&left, &right, &Correct::Ids { left: &[1, 2], right: &[1, 1, 3] }, &|_| ())?;
+/// assert_eq!(matching.left_to_right, [Some(1), None]); // nothing on the right has id 2
+/// assert_eq!(matching.right_to_left, [Some(1), Some(1), None]);
+/// assert_eq!((matching.positives[180], matching.positives[199]), (1, 1)); // cosines 0.8 and 1
+/// assert_eq!(matching.retrieval().left_to_right.recall_at_1, 100.); // of the one query with a correct item
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matching {
+    /// The rank, from 1, of each left row's best correct item; none where it has no correct item.
+    pub left_to_right: Vec<Option<u32>>,
+    /// That of each right row's.
+    pub right_to_left: Vec<Option<u32>>,
+    /// How many similarities of correct items are in each of [`BINS`] bins from -1 to 1.
+    pub positives: Vec<u64>,
+    /// Those of all other items.
+    pub negatives: Vec<u64>,
+}
+
+impl Matching {
+    /// The scores over the queries that have a correct item. Example: [`Matching`].
+    pub fn retrieval(&self) -> Retrieval {
+        let scores = |ranks: &[Option<u32>]| Scores::of(ranks.iter().copied().flatten().collect());
+        Retrieval { left_to_right: scores(&self.left_to_right), right_to_left: scores(&self.right_to_left) }
+    }
+}
+
+/// The rank of the best correct item of every row of either side among the rows of the other, by cosine similarity: one more
+/// than the items that are more similar, or as similar with a lower index. A zero row has similarity 0 with everything.
+///
+/// One pass serves both directions. Neither the similarities nor an order of them are stored: memory is that of the sides and
+/// O(rows) more. `progress` is told how many left rows are done each time some are, from several threads.
+///
+/// Errors: a side has no rows, or a value that is not finite; widths differ; pairs of sides of different lengths; not an id a row;
+/// no id that both sides have. Example: [`Matching`].
+pub fn matching(
+    left: &Features,
+    right: &Features,
+    correct: &Correct<'_>,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Matching> {
+    let [x, y] = sides("retrieval", left, right)?;
+    let labels = Labels::new("retrieval", correct, [x.rows(), y.rows()])?;
+    let targets = [
+        targets(&x, &y, &labels.left, &labels.rows_of(&labels.right)),
+        targets(&y, &x, &labels.right, &labels.rows_of(&labels.left)),
+    ];
+    let pass = Pass::new([&x, &y], &labels, &targets);
+    let chunks: Vec<_> = pieces(x.rows(), ROWS).collect();
+    let of_chunk = |rows: &Range<usize>| {
+        let counts = pass.rows(rows);
+        progress(rows.len());
+        counts
+    };
+    let left: Vec<u32> = chunks.par_iter().flat_map_iter(of_chunk).collect();
+    let ranks = |counts: Vec<u32>, targets: &[Option<Target>]| {
+        counts.iter().zip(targets).map(|(count, target)| target.map(|_| count + 1)).collect()
+    };
+    let [positives, negatives] =
+        pass.histograms.map(|bins| bins.into_iter().map(AtomicU64::into_inner).collect());
+    Ok(Matching {
+        left_to_right: ranks(left, &targets[0]),
+        right_to_left: ranks(pass.right.into_iter().map(AtomicU32::into_inner).collect(), &targets[1]),
+        positives,
+        negatives,
+    })
+}
+
+/// Both sides as rows of length one.
+pub(crate) fn sides(op: &'static str, left: &Features, right: &Features) -> Result<[UnitRows; 2]> {
+    let x = UnitRows::new(op, "left", left)?;
+    check_widths(op, "right", left, right)?;
+    Ok([x, UnitRows::new(op, "right", right)?])
+}
+
+/// Ids as numbers from 0.
+pub(crate) struct Labels {
+    pub(crate) left: Vec<u32>,
+    pub(crate) right: Vec<u32>,
+    count: usize,
+}
+
+impl Labels {
+    pub(crate) fn new(op: &'static str, correct: &Correct<'_>, rows: [usize; 2]) -> Result<Labels> {
+        let Correct::Ids { left, right } = correct else {
+            if rows[0] != rows[1] {
+                let (expected, got) = (format!("{} rows as left has", rows[0]), rows[1]);
+                return Err(Error::argument(op, "right", expected, got));
+            }
+            let own: Vec<_> = (0..rows[0] as u32).collect();
+            return Ok(Labels { left: own.clone(), right: own, count: rows[0] });
+        };
+        for (argument, ids, rows) in [("left ids", left, rows[0]), ("right ids", right, rows[1])] {
+            if ids.len() != rows {
+                return Err(Error::argument(op, argument, format!("{rows}, one for each row"), ids.len()));
+            }
+        }
+        let mut numbers = HashMap::new();
+        let mut number = |&id: &i64| {
+            let next = numbers.len() as u32;
+            *numbers.entry(id).or_insert(next)
+        };
+        let left: Vec<_> = left.iter().map(&mut number).collect();
+        let right: Vec<_> = right.iter().map(&mut number).collect();
+        let known = left.iter().max().map_or(0, |&last| last + 1);
+        if right.iter().all(|&id| id >= known) {
+            return Err(Error::argument(op, "right ids", "an id that a left row has", "none"));
+        }
+        Ok(Labels { left, right, count: numbers.len() })
+    }
+
+    /// The rows of one side by id, in ascending order.
+    pub(crate) fn rows_of(&self, side: &[u32]) -> Vec<Vec<usize>> {
+        let mut rows = vec![vec![]; self.count];
+        side.iter().enumerate().for_each(|(row, &id)| rows[id as usize].push(row));
+        rows
+    }
+}
+
+/// The best correct item of a query.
+#[derive(Clone, Copy)]
+struct Target {
+    sim: f32,
+    item: usize,
+}
+
+impl Target {
+    /// Whether an item comes before the target.
+    fn is_behind(&self, sim: f32, item: usize) -> bool {
+        sim > self.sim || (sim == self.sim && item < self.item)
+    }
+}
+
+fn targets(queries: &UnitRows, gallery: &UnitRows, ids: &[u32], items: &[Vec<usize>]) -> Vec<Option<Target>> {
+    let best = |(query, id): (usize, &u32)| {
+        let targets = items[*id as usize]
+            .iter()
+            .map(|&item| Target { sim: queries.similarity(query, gallery, item), item });
+        // In ascending order: of equals the first stays.
+        targets.reduce(|best, next| if next.sim > best.sim { next } else { best })
+    };
+    ids.par_iter().enumerate().map(best).collect()
+}
+
+/// One pass over the similarities. Counts are whole numbers: in whatever order threads add to them, they end the same.
+struct Pass<'a> {
+    sides: [&'a UnitRows; 2],
+    labels: &'a Labels,
+    targets: &'a [Vec<Option<Target>>; 2],
+    /// Items before the target of each right row.
+    right: Vec<AtomicU32>,
+    /// Positives and negatives.
+    histograms: [Vec<AtomicU64>; 2],
+}
+
+impl<'a> Pass<'a> {
+    fn new(sides: [&'a UnitRows; 2], labels: &'a Labels, targets: &'a [Vec<Option<Target>>; 2]) -> Pass<'a> {
+        let right = (0..sides[1].rows()).map(|_| AtomicU32::new(0)).collect();
+        let histograms = [(); 2].map(|()| (0..BINS).map(|_| AtomicU64::new(0)).collect());
+        Pass { sides, labels, targets, right, histograms }
+    }
+
+    /// Items before the targets of some left rows; what these add to the right rows' counts and to the histograms is added.
+    fn rows(&self, rows: &Range<usize>) -> Vec<u32> {
+        let [x, y] = self.sides;
+        let mut left = vec![0; rows.len()];
+        let mut histograms = [[0; BINS]; 2];
+        let mut sims = vec![0f32; ROWS * COLS];
+        for cols in pieces(y.rows(), COLS) {
+            x.block(rows, y, &cols, &mut sims);
+            let mut right = [0; COLS];
+            for ((i, count), sims) in rows.clone().zip(&mut left).zip(sims.chunks_exact(cols.len())) {
+                if let Some(target) = self.targets[0][i] {
+                    *count += before(sims, cols.start, target);
+                }
+                for ((count, target), &sim) in right.iter_mut().zip(&self.targets[1][cols.clone()]).zip(sims)
+                {
+                    *count += target.map_or(0, |target| u32::from(target.is_behind(sim, i)));
+                }
+                for (&sim, &id) in sims.iter().zip(&self.labels.right[cols.clone()]) {
+                    histograms[usize::from(id != self.labels.left[i])][bin(sim)] += 1;
+                }
+            }
+            for (sum, count) in self.right[cols].iter().zip(right) {
+                sum.fetch_add(count, Relaxed);
+            }
+        }
+        for (sums, counts) in self.histograms.iter().zip(histograms) {
+            for (sum, count) in sums.iter().zip(counts) {
+                sum.fetch_add(count, Relaxed);
+            }
+        }
+        left
+    }
+}
+
+/// How many of the similarities, of which the first is item `first`'s, come before the target.
+fn before(sims: &[f32], first: usize, target: Target) -> u32 {
+    sims.iter().enumerate().filter(|&(j, &sim)| target.is_behind(sim, first + j)).count() as u32
+}
+
+/// Rounding may carry a cosine past 1.
+fn bin(sim: f32) -> usize {
+    (((sim + 1.) * (0.5 * BINS as f32)) as usize).min(BINS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    /// Rows of 16 signs: of length one exact in f32, and so are their products, with many ties.
+    fn signs(rows: usize, seed: u64) -> Features {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let values = [(); 16].repeat(rows).iter().map(|()| if random.random() { 1. } else { -1. }).collect();
+        Features { rows, cols: 16, values }
+    }
+
+    /// The definition: the best rank that a sort gives a correct item.
+    fn sorted(queries: &Features, gallery: &Features, ids: [&[i64]; 2]) -> Vec<Option<u32>> {
+        let rank = |(query, id): (&[f32], &i64)| {
+            let sim = |row: &[f32]| row.iter().zip(query).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            let mut items: Vec<_> = gallery.values.chunks(16).map(sim).zip(0usize..).collect();
+            items.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            items.iter().position(|&(_, item)| ids[1][item] == *id).map(|at| at as u32 + 1)
+        };
+        queries.values.chunks(16).zip(ids[0]).map(rank).collect()
+    }
+
+    #[test]
+    fn ranks_are_those_of_a_sort_with_many_ties() {
+        for (rows, seed) in [([1, 1], 1), ([64, 128], 2), ([65, 129], 3), ([150, 300], 4), ([300, 70], 5)] {
+            let (left, right) = (signs(rows[0], seed), signs(rows[1], seed + 100));
+            let ids = rows.map(|rows| (0..rows as i64).map(|row| row * 7 % 40).collect::<Vec<_>>());
+            let correct = Correct::Ids { left: &ids[0], right: &ids[1] };
+            let matching = matching(&left, &right, &correct, &|_| ()).unwrap();
+            assert_eq!(matching.left_to_right, sorted(&left, &right, [&ids[0], &ids[1]]), "{rows:?}");
+            assert_eq!(matching.right_to_left, sorted(&right, &left, [&ids[1], &ids[0]]), "{rows:?}");
+            let all = matching.positives.iter().chain(&matching.negatives).sum::<u64>();
+            assert_eq!(all, (rows[0] * rows[1]) as u64);
+        }
+    }
+
+    #[test]
+    fn duplicates_of_inexact_rows_tie() {
+        let mut row = signs(1, 1).values;
+        row.iter_mut().enumerate().for_each(|(i, v)| *v *= 1. + i as f32 * 0.37);
+        let all = Features { rows: 200, cols: 16, values: row.repeat(200) };
+        let matching = matching(&all, &all, &Correct::Pairs, &|_| ()).unwrap();
+        let want: Vec<_> = (1..=200).map(Some).collect();
+        assert_eq!((&matching.left_to_right, &matching.right_to_left), (&want, &want));
+    }
+
+    #[test]
+    fn every_row_is_told_once() {
+        let done = AtomicU32::new(0);
+        let rows = signs(130, 1);
+        let progress = |count| {
+            done.fetch_add(count as u32, Relaxed);
+        };
+        matching(&rows, &rows, &Correct::Pairs, &progress).unwrap();
+        assert_eq!(done.into_inner(), 130);
+    }
+
+    #[test]
+    fn ids_that_do_not_fit_are_refused() {
+        let rows = signs(2, 1);
+        let refused = |left: &[i64], right: &[i64]| {
+            matching(&rows, &rows, &Correct::Ids { left, right }, &|_| ()).unwrap_err().to_string()
+        };
+        assert!(refused(&[1], &[1, 2]).contains("left ids: expected 2, one for each row, got 1"));
+        assert!(
+            refused(&[1, 2], &[3, 4]).contains("right ids: expected an id that a left row has, got none")
+        );
+        let short = matching(&rows, &signs(3, 1), &Correct::Pairs, &|_| ()).unwrap_err().to_string();
+        assert!(short.contains("right: expected 2 rows as left has, got 3"), "{short}");
+    }
+
+    #[test]
+    fn a_zero_row_ranks_by_index() {
+        let zero = Features { rows: 3, cols: 1, values: vec![0.; 3] };
+        let matching = matching(&zero, &zero, &Correct::Pairs, &|_| ()).unwrap();
+        assert_eq!(matching.left_to_right, [Some(1), Some(2), Some(3)]);
+        assert_eq!(matching.negatives[BINS / 2], 6);
+    }
+}
