@@ -83,8 +83,8 @@ pub fn matching(
     let [x, y] = sides("retrieval", left, right)?;
     let labels = Labels::new("retrieval", correct, [x.rows(), y.rows()])?;
     let targets = [
-        targets(&x, &y, &labels.left, &labels.rows_of(&labels.right)),
-        targets(&y, &x, &labels.right, &labels.rows_of(&labels.left)),
+        Targets::new(&x, &y, &labels.left, &labels.rows_of(&labels.right)),
+        Targets::new(&y, &x, &labels.right, &labels.rows_of(&labels.left)),
     ];
     let pass = Pass::new([&x, &y], &labels, &targets);
     let chunks: Vec<_> = pieces(x.rows(), ROWS).collect();
@@ -94,14 +94,12 @@ pub fn matching(
         counts
     };
     let left: Vec<u32> = chunks.par_iter().flat_map_iter(of_chunk).collect();
-    let ranks = |counts: Vec<u32>, targets: &[Option<Target>]| {
-        counts.iter().zip(targets).map(|(count, target)| target.map(|_| count + 1)).collect()
-    };
+    let right: Vec<_> = pass.right.into_iter().map(AtomicU32::into_inner).collect();
     let [positives, negatives] =
         pass.histograms.map(|bins| bins.into_iter().map(AtomicU64::into_inner).collect());
     Ok(Matching {
-        left_to_right: ranks(left, &targets[0]),
-        right_to_left: ranks(pass.right.into_iter().map(AtomicU32::into_inner).collect(), &targets[1]),
+        left_to_right: targets[0].ranks(&left),
+        right_to_left: targets[1].ranks(&right),
         positives,
         negatives,
     })
@@ -158,36 +156,44 @@ impl Labels {
     }
 }
 
-/// The best correct item of a query.
-#[derive(Clone, Copy)]
-struct Target {
-    sim: f32,
-    item: usize,
+/// The best correct item of every query. Of a query without one the similarity is infinite: nothing comes before it.
+struct Targets {
+    sims: Vec<f32>,
+    items: Vec<u32>,
 }
 
-impl Target {
-    /// Whether an item comes before the target.
-    fn is_behind(&self, sim: f32, item: usize) -> bool {
-        sim > self.sim || (sim == self.sim && item < self.item)
+impl Targets {
+    fn new(queries: &UnitRows, gallery: &UnitRows, ids: &[u32], items: &[Vec<usize>]) -> Targets {
+        let best = |(query, id): (usize, &u32)| {
+            let targets = items[*id as usize]
+                .iter()
+                .map(|&item| (queries.similarity(query, gallery, item), item as u32));
+            // In ascending order: of equals the first stays.
+            targets
+                .reduce(|best, next| if next.0 > best.0 { next } else { best })
+                .unwrap_or((f32::INFINITY, 0))
+        };
+        let (sims, items) = ids.par_iter().enumerate().map(best).unzip();
+        Targets { sims, items }
+    }
+
+    /// Ranks, from how many items come before each target.
+    fn ranks(&self, before: &[u32]) -> Vec<Option<u32>> {
+        before.iter().zip(&self.sims).map(|(count, sim)| sim.is_finite().then_some(count + 1)).collect()
     }
 }
 
-fn targets(queries: &UnitRows, gallery: &UnitRows, ids: &[u32], items: &[Vec<usize>]) -> Vec<Option<Target>> {
-    let best = |(query, id): (usize, &u32)| {
-        let targets = items[*id as usize]
-            .iter()
-            .map(|&item| Target { sim: queries.similarity(query, gallery, item), item });
-        // In ascending order: of equals the first stays.
-        targets.reduce(|best, next| if next.sim > best.sim { next } else { best })
-    };
-    ids.par_iter().enumerate().map(best).collect()
+/// Whether an item comes before the target of this similarity and number: 1 or 0.
+#[inline(always)]
+fn is_before(sim: f32, item: u32, (target, target_item): (f32, u32)) -> u32 {
+    u32::from(sim > target) | (u32::from(sim == target) & u32::from(item < target_item))
 }
 
 /// One pass over the similarities. Counts are whole numbers: in whatever order threads add to them, they end the same.
 struct Pass<'a> {
     sides: [&'a UnitRows; 2],
     labels: &'a Labels,
-    targets: &'a [Vec<Option<Target>>; 2],
+    targets: &'a [Targets; 2],
     /// Items before the target of each right row.
     right: Vec<AtomicU32>,
     /// Positives and negatives.
@@ -195,7 +201,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(sides: [&'a UnitRows; 2], labels: &'a Labels, targets: &'a [Vec<Option<Target>>; 2]) -> Pass<'a> {
+    fn new(sides: [&'a UnitRows; 2], labels: &'a Labels, targets: &'a [Targets; 2]) -> Pass<'a> {
         let right = (0..sides[1].rows()).map(|_| AtomicU32::new(0)).collect();
         let histograms = [(); 2].map(|()| (0..BINS).map(|_| AtomicU64::new(0)).collect());
         Pass { sides, labels, targets, right, histograms }
@@ -211,13 +217,10 @@ impl<'a> Pass<'a> {
             x.block(rows, y, &cols, &mut sims);
             let mut right = [0; COLS];
             for ((i, count), sims) in rows.clone().zip(&mut left).zip(sims.chunks_exact(cols.len())) {
-                if let Some(target) = self.targets[0][i] {
-                    *count += before(sims, cols.start, target);
-                }
-                for ((count, target), &sim) in right.iter_mut().zip(&self.targets[1][cols.clone()]).zip(sims)
-                {
-                    *count += target.map_or(0, |target| u32::from(target.is_behind(sim, i)));
-                }
+                let [own, others] = self.targets;
+                let places = (i as u32, cols.start as u32);
+                let others = (&others.sims[cols.clone()], &others.items[cols.clone()]);
+                *count += count_row(sims, (own.sims[i], own.items[i]), others, places, &mut right);
                 for (&sim, &id) in sims.iter().zip(&self.labels.right[cols.clone()]) {
                     histograms[usize::from(id != self.labels.left[i])][bin(sim)] += 1;
                 }
@@ -235,9 +238,43 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// How many of the similarities, of which the first is item `first`'s, come before the target.
-fn before(sims: &[f32], first: usize, target: Target) -> u32 {
-    sims.iter().enumerate().filter(|&(j, &sim)| target.is_behind(sim, first + j)).count() as u32
+/// How many of one left row's similarities come before its own target; those that come before the right rows' are added to
+/// `right`. `places` are the numbers of the left row and of the first right row.
+fn count_row(
+    sims: &[f32],
+    own: (f32, u32),
+    (targets, items): (&[f32], &[u32]),
+    places: (u32, u32),
+    right: &mut [u32; COLS],
+) -> u32 {
+    pulp::Arch::new().dispatch(CountRow { sims, own, targets, items, places, right })
+}
+
+struct CountRow<'a> {
+    sims: &'a [f32],
+    own: (f32, u32),
+    targets: &'a [f32],
+    items: &'a [u32],
+    places: (u32, u32),
+    right: &'a mut [u32; COLS],
+}
+
+impl pulp::WithSimd for CountRow<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> u32 {
+        let (row, first) = self.places;
+        let mut count = 0;
+        for (&sim, item) in self.sims.iter().zip(first..) {
+            count += is_before(sim, item, self.own);
+        }
+        let targets = self.targets.iter().zip(self.items);
+        for ((right, &sim), (&target, &item)) in self.right.iter_mut().zip(self.sims).zip(targets) {
+            *right += is_before(sim, row, (target, item));
+        }
+        count
+    }
 }
 
 /// Rounding may carry a cosine past 1.

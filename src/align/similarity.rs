@@ -13,7 +13,7 @@ use std::ops::Range;
 const LANES: usize = 16;
 /// Rows and columns whose similarities stand in registers at once.
 const HIGH: usize = 4;
-const WIDE: usize = 2;
+const WIDE: usize = 4;
 /// Rows and columns of a block: the rows of one side stay in a core's cache while those of the other pass.
 pub(crate) const ROWS: usize = 64;
 pub(crate) const COLS: usize = 128;
@@ -73,10 +73,7 @@ impl UnitRows {
 
     /// The similarities of `rows` with the rows `cols` of `other`, row-major, in the front of `out`.
     pub(crate) fn block(&self, rows: &Range<usize>, other: &UnitRows, cols: &Range<usize>, out: &mut [f32]) {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || self.fill(rows, other, cols, out),
-        );
+        pulp::Arch::new().dispatch(Block { left: self, rows, right: other, cols, out });
     }
 
     #[inline(always)]
@@ -99,6 +96,23 @@ impl UnitRows {
                 out[r * width + c] = sim;
             }
         }
+    }
+}
+
+struct Block<'a> {
+    left: &'a UnitRows,
+    rows: &'a Range<usize>,
+    right: &'a UnitRows,
+    cols: &'a Range<usize>,
+    out: &'a mut [f32],
+}
+
+impl pulp::WithSimd for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        self.left.fill(self.rows, self.right, self.cols, self.out);
     }
 }
 
