@@ -8,6 +8,8 @@ mod bench;
 mod device;
 mod devices;
 mod eval;
+mod eval_inputs;
+mod eval_report;
 mod failure;
 mod folder;
 mod inputs;
@@ -16,8 +18,10 @@ mod journal;
 mod lock;
 mod metrics;
 mod output;
+mod plots;
 mod project;
 mod scores;
+mod svg;
 mod table;
 mod verify;
 mod words;
@@ -47,7 +51,7 @@ struct Cli {
 enum Verb {
     Align(align::Args),
     Project(project::Args),
-    Eval(eval::Args),
+    Eval(Box<eval::Args>),
     Devices(devices::Args),
     Verify(verify::Args),
     Bench(bench::Args),

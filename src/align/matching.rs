@@ -1,34 +1,13 @@
 //! Where the correct items rank, for both directions, in one pass over the similarities.
 
+use super::correct::{Correct, Labels};
 use super::retrieval::{Retrieval, Scores};
 use super::similarity::{COLS, ROWS, UnitRows, check_widths, pieces};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::io::Features;
 use rayon::prelude::*;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-
-/// Which items are correct for a query.
-///
-/// ```
-/// use crossmodal::align::Correct;
-/// // Two pictures with two captions each, and a caption of neither.
-/// let captions = Correct::Ids { left: &[7, 8], right: &[7, 7, 8, 8, 9] };
-/// assert_ne!(captions, Correct::Pairs);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Correct<'a> {
-    /// Row i of the other side, for query i.
-    Pairs,
-    /// The rows of the other side with the query's id; each side has an id a row. There may be several or none.
-    Ids {
-        /// The ids of the left rows.
-        left: &'a [i64],
-        /// The ids of the right rows.
-        right: &'a [i64],
-    },
-}
 
 /// Bins of a histogram of similarities, of equal width from -1 to 1.
 pub const BINS: usize = 200;
@@ -105,55 +84,34 @@ pub fn matching(
     })
 }
 
+/// Every cosine similarity `[left rows, right rows]`, for few rows: here they are stored. A zero row has similarity 0.
+///
+/// Errors: a side has no rows, or a value that is not finite; widths differ.
+///
+/// ```
+/// use crossmodal::{align::cosines, io::Features};
+/// let left = Features { rows: 1, cols: 2, values: vec![3., 4.] };
+/// let right = Features { rows: 2, cols: 2, values: vec![2., 0., 0., 0.] };
+/// let sims = cosines(&left, &right)?;
+/// assert_eq!((sims.rows, sims.cols), (1, 2));
+/// assert!((sims.values[0] - 0.6).abs() < 1e-6 && sims.values[1] == 0.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn cosines(left: &Features, right: &Features) -> Result<Features> {
+    let [x, y] = sides("cosines", left, right)?;
+    let mut values = vec![0.; x.rows() * y.rows()];
+    values
+        .par_chunks_mut(ROWS * y.rows())
+        .zip(pieces(x.rows(), ROWS).collect::<Vec<_>>())
+        .for_each(|(out, rows)| x.block(&rows, &y, &(0..y.rows()), out));
+    Ok(Features { rows: x.rows(), cols: y.rows(), values })
+}
+
 /// Both sides as rows of length one.
 pub(crate) fn sides(op: &'static str, left: &Features, right: &Features) -> Result<[UnitRows; 2]> {
     let x = UnitRows::new(op, "left", left)?;
     check_widths(op, "right", left, right)?;
     Ok([x, UnitRows::new(op, "right", right)?])
-}
-
-/// Ids as numbers from 0.
-pub(crate) struct Labels {
-    pub(crate) left: Vec<u32>,
-    pub(crate) right: Vec<u32>,
-    count: usize,
-}
-
-impl Labels {
-    pub(crate) fn new(op: &'static str, correct: &Correct<'_>, rows: [usize; 2]) -> Result<Labels> {
-        let Correct::Ids { left, right } = correct else {
-            if rows[0] != rows[1] {
-                let (expected, got) = (format!("{} rows as left has", rows[0]), rows[1]);
-                return Err(Error::argument(op, "right", expected, got));
-            }
-            let own: Vec<_> = (0..rows[0] as u32).collect();
-            return Ok(Labels { left: own.clone(), right: own, count: rows[0] });
-        };
-        for (argument, ids, rows) in [("left ids", left, rows[0]), ("right ids", right, rows[1])] {
-            if ids.len() != rows {
-                return Err(Error::argument(op, argument, format!("{rows}, one for each row"), ids.len()));
-            }
-        }
-        let mut numbers = HashMap::new();
-        let mut number = |&id: &i64| {
-            let next = numbers.len() as u32;
-            *numbers.entry(id).or_insert(next)
-        };
-        let left: Vec<_> = left.iter().map(&mut number).collect();
-        let right: Vec<_> = right.iter().map(&mut number).collect();
-        let known = left.iter().max().map_or(0, |&last| last + 1);
-        if right.iter().all(|&id| id >= known) {
-            return Err(Error::argument(op, "right ids", "an id that a left row has", "none"));
-        }
-        Ok(Labels { left, right, count: numbers.len() })
-    }
-
-    /// The rows of one side by id, in ascending order.
-    pub(crate) fn rows_of(&self, side: &[u32]) -> Vec<Vec<usize>> {
-        let mut rows = vec![vec![]; self.count];
-        side.iter().enumerate().for_each(|(row, &id)| rows[id as usize].push(row));
-        rows
-    }
 }
 
 /// The best correct item of every query. Of a query without one the similarity is infinite: nothing comes before it.

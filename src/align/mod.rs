@@ -20,6 +20,7 @@
 //! ```
 
 mod checkpoint;
+mod correct;
 mod data;
 mod heads;
 mod matching;
@@ -30,10 +31,12 @@ mod standardise;
 mod trainer;
 
 pub use checkpoint::Checkpoint;
+pub use correct::Correct;
+pub(crate) use correct::Labels;
 pub use data::{Data, Split};
 pub use heads::{Head, Heads};
-pub use matching::{BINS, Correct, Matching, matching};
-pub(crate) use matching::{Labels, sides};
+pub(crate) use matching::sides;
+pub use matching::{BINS, Matching, cosines, matching};
 pub use recipe::Recipe;
 pub use retrieval::{Retrieval, Scores, ranks, retrieval};
 pub(crate) use similarity::{COLS, ROWS, UnitRows, check as check_features, check_widths, pieces};

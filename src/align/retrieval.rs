@@ -1,6 +1,7 @@
 //! How well one modality finds the other.
 
-use super::matching::{Correct, matching};
+use super::correct::Correct;
+use super::matching::matching;
 use crate::error::Result;
 use crate::io::Features;
 
