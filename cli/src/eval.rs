@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Embeddings of one modality (images)
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     pub(crate) left: Source,
-    /// Those of the other (texts), paired by row or by ids
+    /// Those of the other (texts), by row or by ids
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     pub(crate) right: Option<Source>,
     /// Integers, one a left row: same id, correct item
