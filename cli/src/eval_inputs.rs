@@ -78,6 +78,11 @@ impl Inputs {
             }
             _ => vec![],
         };
+        if let (Some(source), Some(labels), Some(prompts)) = (&args.labels, &labels, &prompts) {
+            let all = (0..labels.len() as u32).collect();
+            let scored = split.as_ref().map_or(all, |split| split.test.clone());
+            check_prompts((source, labels), prompts, &scored)?;
+        }
         let all = Inputs { left, right, ids, labels, prompts, parts };
         match split {
             Some(split) => all.only(&split.test),
@@ -142,4 +147,18 @@ fn parts(
     };
     let (train, validation, test) = (part(&split.train)?, part(&split.validation)?, part(&split.test)?);
     Ok(Parts { side, train, validation, test })
+}
+
+/// Refuses a row that is scored and whose class has no prompt, by its number in the file.
+fn check_prompts(
+    (source, labels): (&Source, &[i64]),
+    prompts: &Classed,
+    rows: &[u32],
+) -> Result<(), Failure> {
+    let known: HashSet<_> = prompts.labels.iter().collect();
+    let Some(&row) = rows.iter().find(|&&row| !known.contains(&labels[row as usize])) else { return Ok(()) };
+    let class = labels[row as usize];
+    Err(Failure::new(format!(
+        "{source}: expected classes that have a prompt, got class {class} of row {row}"
+    )))
 }

@@ -64,11 +64,9 @@ impl UnitRows {
 
     /// The similarity of row i with row j of rows of the same width.
     pub(crate) fn similarity(&self, i: usize, other: &UnitRows, j: usize) -> f32 {
-        let [[sim]] = pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || products([self.groups(i)], [other.groups(j)]),
-        );
-        sim
+        let mut sim = [0.];
+        self.block(&(i..i + 1), other, &(j..j + 1), &mut sim);
+        sim[0]
     }
 
     /// The similarities of `rows` with the rows `cols` of `other`, row-major, in the front of `out`.
