@@ -31,6 +31,7 @@
 //! | [`autograd`], [`nn`], [`optim`] | the tape; layers; optimisers, schedule, checkpoints |
 //! | [`losses`] | triplet, SupCon, VICReg and the others that are made of operations |
 //! | `align` (feature `io`) | the main job: two modalities' stored features to trained heads and retrieval scores |
+//! | `evaluate` (feature `io`) | zero-shot classification, nearest neighbours, linear probe, geometry |
 //! | `io` (feature `io`) | `.npy` and `.safetensors` |
 //! | [`gpu`] | the dispatcher: adapters, memory, profiling |
 //! | [`mod@reference`], `cases` (feature `verify`) | the definitions; the cases that verify every device |
@@ -44,6 +45,8 @@ pub(crate) mod cpu;
 pub mod device;
 pub mod dtype;
 pub mod error;
+#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
+pub mod evaluate;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 #[cfg(not(feature = "gpu"))]

@@ -80,7 +80,7 @@ pub(crate) fn has_epochs(path: &Path) -> bool {
 }
 
 /// The lines of a journal that are whole.
-fn read(path: &Path) -> Vec<Value> {
+pub(crate) fn read(path: &Path) -> Vec<Value> {
     let text = std::fs::read(path).unwrap_or_default();
     text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }

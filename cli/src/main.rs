@@ -9,6 +9,8 @@ mod bench;
 mod device;
 mod devices;
 mod eval;
+mod eval_inputs;
+mod eval_report;
 mod failure;
 mod folder;
 mod inputs;
@@ -18,10 +20,12 @@ mod journal;
 mod lock;
 mod metrics;
 mod output;
+mod plots;
 mod project;
 mod recipe;
 mod scores;
 mod search;
+mod svg;
 mod table;
 mod target;
 mod verify;
@@ -52,7 +56,7 @@ struct Cli {
 enum Verb {
     Align(Box<align::Args>),
     Project(project::Args),
-    Eval(eval::Args),
+    Eval(Box<eval::Args>),
     Search(search::Args),
     Devices(devices::Args),
     Verify(verify::Args),

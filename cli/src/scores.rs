@@ -43,18 +43,23 @@ pub(crate) fn table(retrieval: &Retrieval, rows: usize) -> String {
     let n = rows as f64;
     let recall = |k: f64| 100. * k.min(n) / n;
     let middle = (n + 1.) / 2.;
-    let chance = [recall(1.), recall(5.), recall(10.), middle, middle];
+    lines(retrieval, Some([recall(1.), recall(5.), recall(10.), middle, middle]))
+}
+
+/// The scores where queries have several correct items or none: what chance would give depends on how many.
+pub(crate) fn table_of_ids(retrieval: &Retrieval) -> String {
+    lines(retrieval, None)
+}
+
+fn lines(retrieval: &Retrieval, chance: Option<[f64; 5]>) -> String {
     let numbers = |s: &Scores| [s.recall_at_1, s.recall_at_5, s.recall_at_10, s.median_rank, s.mean_rank];
     let head = ["", "R@1 %", "R@5 %", "R@10 %", "median rank", "mean rank"].map(String::from).to_vec();
     let row = |name: &str, numbers: [f64; 5]| {
         std::iter::once(name.to_string()).chain(numbers.map(|number| format!("{number:.1}"))).collect()
     };
     let [there, back] = DIRECTIONS.map(|(name, _)| name);
-    let rows = [
-        head,
-        row(there, numbers(&retrieval.left_to_right)),
-        row(back, numbers(&retrieval.right_to_left)),
-        row("chance", chance),
-    ];
-    table::columns(1, &rows)
+    let rows =
+        [head, row(there, numbers(&retrieval.left_to_right)), row(back, numbers(&retrieval.right_to_left))];
+    let chance = chance.map(|chance| row("chance", chance));
+    table::columns(1, &rows.into_iter().chain(chance).collect::<Vec<_>>())
 }

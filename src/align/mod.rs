@@ -20,24 +20,32 @@
 //! ```
 
 mod checkpoint;
+mod correct;
 mod data;
 mod heads;
+mod matching;
 mod network;
 mod objective;
 mod recipe;
 mod retrieval;
 mod search;
 mod side;
+mod similarity;
 mod standardise;
 mod trainer;
 
 pub use checkpoint::Checkpoint;
+pub use correct::Correct;
+pub(crate) use correct::Labels;
 pub use data::{Data, Split};
 pub use heads::{Head, Heads};
+pub(crate) use matching::sides;
+pub use matching::{BINS, Matching, cosines, matching};
 pub use network::HeadWeights;
 pub use objective::Objective;
 pub use recipe::{HeadKind, Recipe, SideName};
 pub use retrieval::{Retrieval, Scores, ranks, retrieval};
 pub use search::{Hits, Search, SearchOptions, Similarity, search};
+pub(crate) use similarity::{COLS, ROWS, UnitRows, check as check_features, check_widths, pieces};
 pub use standardise::Standardisation;
 pub use trainer::{EpochReport, Trainer};

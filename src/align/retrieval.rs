@@ -1,10 +1,9 @@
 //! How well one modality finds the other.
 
-use crate::cpu::{View, product};
-use crate::error::{Error, Result};
+use super::correct::Correct;
+use super::matching::matching;
+use crate::error::Result;
 use crate::io::Features;
-use crate::reference::l2_normalize;
-use rayon::prelude::*;
 
 /// Scores of one direction. Example: [`Retrieval`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -55,7 +54,11 @@ impl Retrieval {
 }
 
 impl Scores {
-    fn of(mut ranks: Vec<u32>) -> Scores {
+    /// Of the ranks of all queries; 0 each where there is no query.
+    pub(super) fn of(mut ranks: Vec<u32>) -> Scores {
+        if ranks.is_empty() {
+            return Scores::default();
+        }
         let count = ranks.len() as f64;
         ranks.sort_unstable();
         let recall = |k| 100. * ranks.partition_point(|&rank| rank <= k) as f64 / count;
@@ -82,15 +85,11 @@ impl Scores {
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub fn retrieval(left: &Features, right: &Features) -> Result<Retrieval> {
-    let left_to_right = Scores::of(ranks(left, right)?);
-    Ok(Retrieval { left_to_right, right_to_left: Scores::of(ranks(right, left)?) })
+    Ok(matching(left, right, &Correct::Pairs, &|_| ())?.retrieval())
 }
 
-/// Similarities that one task holds.
-const CHUNK: usize = 1 << 20;
-
 /// The rank, from 1, of item i of the gallery for query i, by cosine similarity: one more than the items that are more
-/// similar, or as similar with a lower index. Computed in chunks of queries, without a sort or a stored matrix.
+/// similar, or as similar with a lower index. Several correct items a query, and both directions at once: [`matching`].
 ///
 /// Errors: as [`retrieval`].
 ///
@@ -102,67 +101,13 @@ const CHUNK: usize = 1 << 20;
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub fn ranks(queries: &Features, gallery: &Features) -> Result<Vec<u32>> {
-    let (rows, cols) = (queries.rows, queries.cols);
-    if rows == 0 || cols == 0 {
-        return Err(Error::argument(
-            "retrieval",
-            "left",
-            "at least one row and one column",
-            format!("{rows} x {cols}"),
-        ));
-    }
-    if (gallery.rows, gallery.cols) != (rows, cols) {
-        let (expected, got) =
-            (format!("{rows} x {cols} as the other side"), format!("{} x {}", gallery.rows, gallery.cols));
-        return Err(Error::argument("retrieval", "right", expected, got));
-    }
-    check_rows("left", queries)?;
-    check_rows("right", gallery)?;
-    let (queries, gallery) = (unit_rows(queries), unit_rows(gallery));
-    let each = (CHUNK / rows).clamp(1, 256);
-    let chunks: Vec<_> = queries.chunks(each * cols).enumerate().collect();
-    let of_chunk = |&(chunk, queries): &(usize, &[f32])| {
-        let count = queries.len() / cols;
-        let mut sims = vec![0f32; count * rows];
-        let a = View { data: queries, strides: (cols, 1) };
-        let b = View { data: &gallery, strides: (1, cols) };
-        product(&mut sims, (count, rows, cols), a, b, 1., false);
-        let first = chunk * each;
-        sims.chunks_exact(rows).enumerate().map(|(i, row)| rank(row, first + i)).collect::<Vec<_>>()
-    };
-    Ok(chunks.par_iter().flat_map_iter(of_chunk).collect())
-}
-
-/// A similarity that is not a number is neither more nor less than another: such a row would rank first.
-fn check_rows(argument: &'static str, features: &Features) -> Result<()> {
-    let count = features.rows * features.cols;
-    if features.values.len() != count {
-        return Err(Error::argument("retrieval", argument, format!("{count} values"), features.values.len()));
-    }
-    if let Some(at) = features.values.iter().position(|v| !v.is_finite()) {
-        let got = format!("{} in row {}", features.values[at], at / features.cols);
-        return Err(Error::argument("retrieval", argument, "finite values", got));
-    }
-    Ok(())
-}
-
-fn rank(sims: &[f32], own: usize) -> u32 {
-    let before = |(j, sim): (usize, &f32)| *sim > sims[own] || (*sim == sims[own] && j < own);
-    1 + sims.iter().enumerate().filter(|&item| before(item)).count() as u32
-}
-
-fn unit_rows(features: &Features) -> Vec<f32> {
-    let row = |row: &[f32]| {
-        let wide: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
-        l2_normalize(&wide, features.cols).0.into_iter().map(|v| v as f32).collect::<Vec<_>>()
-    };
-    features.values.chunks_exact(features.cols).flat_map(row).collect()
+    // Every query of pairs has a correct item.
+    Ok(matching(queries, gallery, &Correct::Pairs, &|_| ())?.left_to_right.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::{RngExt, SeedableRng};
 
     fn features(cols: usize, values: &[f32]) -> Features {
         Features { rows: values.len() / cols, cols, values: values.to_vec() }
@@ -182,26 +127,6 @@ mod tests {
         assert_eq!(ranks(&queries, &gallery).unwrap(), [2, 1, 2]);
     }
 
-    /// Of 16 signs each: rows of length one are exact in f32 and so are their products, with many ties.
-    #[test]
-    fn chunks_of_queries_give_the_ranks_of_a_count() {
-        let side = |seed| {
-            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-            features(16, &[(); 700 * 16].map(|()| if random.random() { 1. } else { -1. }))
-        };
-        let (queries, gallery) = (side(1), side(2));
-        assert!((CHUNK / queries.rows).clamp(1, 256) * 2 < queries.rows, "three chunks");
-        let rank = |(i, query): (usize, &[f32])| {
-            let sim = |row: &[f32]| row.iter().zip(query).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-            let own = sim(&gallery.values[i * 16..][..16]);
-            let before = |(j, row)| sim(row) > own || (sim(row) == own && j < i);
-            1 + gallery.values.chunks(16).enumerate().filter(|&item| before(item)).count() as u32
-        };
-        let want: Vec<_> = queries.values.chunks(16).enumerate().map(rank).collect();
-        assert!(want.iter().max() > Some(&600) && want.iter().min() < Some(&100), "ranks of all sizes");
-        assert_eq!(ranks(&queries, &gallery).unwrap(), want);
-    }
-
     #[test]
     fn scores_take_the_middle_of_even_counts() {
         let scores = Scores::of(vec![1, 2, 7, 20]);
@@ -215,13 +140,13 @@ mod tests {
         let error = retrieval(&good, &bad).unwrap_err().to_string();
         assert!(error.contains("NaN in row 1"), "{error}");
         let short = Features { rows: 2, cols: 2, values: vec![1.] };
-        assert!(retrieval(&good, &short).unwrap_err().to_string().contains("4 values"));
+        assert!(retrieval(&good, &short).unwrap_err().to_string().contains("2 x 2 values"));
     }
 
     #[test]
     fn sides_that_do_not_match_are_refused() {
         let error = retrieval(&features(2, &[1., 0.]), &features(1, &[1.])).unwrap_err().to_string();
-        assert!(error.contains("1 x 2") && error.contains("1 x 1"), "{error}");
+        assert!(error.contains("2 columns") && error.contains("1 x 1"), "{error}");
         assert!(retrieval(&features(2, &[]), &features(2, &[])).is_err());
     }
 }

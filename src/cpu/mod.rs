@@ -13,8 +13,6 @@ mod siglip;
 pub(crate) use adamw::adamw;
 pub(crate) use info_nce::{info_nce, info_nce_backward, kept_rows};
 pub(crate) use matmul::matmul;
-#[cfg(all(feature = "io", not(target_arch = "wasm32")))]
-pub(crate) use matmul::{View, product};
 pub(crate) use siglip::{siglip, siglip_backward};
 
 use crate::device::Device;

@@ -142,7 +142,7 @@ fn command_lines_that_make_no_sense() {
         ("align --out", ["--out", "value"]),
         ("aline", ["unrecognized", "'aline'"]),
         ("project --out z.npy --left left.npy", ["not provided", "--heads"]),
-        ("eval", ["--left", "--right"]),
+        ("eval", ["not provided", "--left"]),
         ("verify --json --json", ["--json", "multiple times"]),
     ] {
         place.refuse(line, &words);

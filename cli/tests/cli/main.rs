@@ -2,6 +2,7 @@
 
 mod align;
 mod bad_input;
+mod eval;
 mod other_verbs;
 mod search;
 
