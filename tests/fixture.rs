@@ -5,7 +5,7 @@
 mod common;
 
 use crossmodal::Device;
-use crossmodal::align::{Data, HeadWeights, Recipe, Split, Trainer};
+use crossmodal::align::{Data, HeadWeights, Recipe, Scaling, Split, Trainer};
 use crossmodal::dtype::HostData;
 use crossmodal::io::{Array, Source, read_features, read_integers, read_safetensors};
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ fn check(device: &Device, bound: &Bound) {
     let split = Split::from_labels(&read_integers(&stored("split")).unwrap()).unwrap();
     let features = |tensor: &str| read_features(&stored(tensor)).unwrap();
     let data = Data::new(features("image_twemoji"), features("text"), split).unwrap();
-    let recipe = Recipe { dim: 32, epochs: 5, ..Recipe::default() };
+    let recipe = Recipe { dim: 32, epochs: 5, scaling: Scaling::Feature, dropout: 0., ..Recipe::default() };
     let weights = |side: &str| HeadWeights {
         weight: f32s(&fixture, &format!("{side}.weight")),
         bias: f32s(&fixture, &format!("{side}.bias")),

@@ -192,7 +192,7 @@ fn the_mean_of_five_seeds_reaches_the_numpy_recipe() {
     let means = sums.map(|sum| sum / 5.);
     eprintln!("R@10 {:.1} and {:.1}, R@1 {:.1} and {:.1}", means[0], means[1], means[2], means[3]);
     // numpy over 18 seeds: 49.4, 49.7, 15.1, 15.9, with a deviation of 1.4 to 1.8 for one seed.
-    for (mean, least) in means.into_iter().zip([47.5, 48., 13.3, 14.]) {
+    for (mean, least) in means.into_iter().zip([50., 53.9, 13.3, 14.]) {
         assert!(mean >= least, "{mean} is below {least}");
     }
 }

@@ -49,6 +49,8 @@ impl Run<'_> {
             "loss": recipe.objective.to_string(),
             "head": recipe.head.to_string(),
             "freeze": recipe.freeze.map(|side| side.to_string()),
+            "scaling": recipe.scaling.to_string(),
+            "dropout": recipe.dropout,
             "accum": recipe.accum,
             "version": env!("CARGO_PKG_VERSION"),
         });

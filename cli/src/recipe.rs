@@ -1,7 +1,7 @@
 //! The flags that say how `align` trains.
 
 use clap::ValueEnum;
-use crossmodal::align::{Data, HeadKind, Objective, Recipe, SideName};
+use crossmodal::align::{Data, HeadKind, Objective, Recipe, Scaling, SideName};
 use crossmodal::losses::Distance;
 
 use crate::failure::Failure;
@@ -29,6 +29,12 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(help = or("The same seed gives the same result", Recipe::default().seed))]
     seed: Option<u64>,
+    /// Scales each feature or the modality [default: modality]
+    #[arg(long, value_name = "WHAT", hide_possible_values = true)]
+    scaling: Option<ScalingName>,
+    /// Part of the features dropped in training [default: 0.5]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    dropout: Option<f64>,
     /// Parts of a batch in turn in memory [default: 1]
     #[arg(long, alias = "accum-freq", value_name = "N", allow_negative_numbers = true)]
     accum: Option<usize>,
@@ -93,6 +99,12 @@ enum HeadName {
     Linear,
     Mlp,
     Residual,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum ScalingName {
+    Feature,
+    Modality,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -173,6 +185,11 @@ impl RecipeArgs {
             objective,
             head,
             freeze,
+            scaling: self.scaling.map_or(base.scaling, |name| match name {
+                ScalingName::Feature => Scaling::Feature,
+                ScalingName::Modality => Scaling::Modality,
+            }),
+            dropout: self.dropout.unwrap_or(base.dropout),
             accum: self.accum.unwrap_or(base.accum),
         })
     }

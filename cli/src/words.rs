@@ -17,6 +17,7 @@ pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
         "learning rate" => "--lr",
         "weight decay" => "--weight-decay",
         "temperature" => "--temperature",
+        "dropout" => "--dropout",
         "accum" => "--accum",
         "hidden" => "--hidden",
         "head" => "--head",

@@ -73,6 +73,8 @@ impl Checkpoint {
                 "right" => Some(SideName::Right),
                 _ => None,
             },
+            scaling: number(metadata, "scaling")?,
+            dropout: number(metadata, "dropout")?,
             accum: number(metadata, "accum")?,
         };
         let note =
@@ -91,7 +93,7 @@ impl Trainer {
     fn identity(&self) -> BTreeMap<String, String> {
         let Recipe { dim, epochs, batch_size, learning_rate, weight_decay, temperature, seed, .. } =
             self.recipe;
-        let Recipe { objective, head, freeze, accum, .. } = self.recipe;
+        let Recipe { objective, head, freeze, scaling, dropout, accum, .. } = self.recipe;
         let widths = [&self.left, &self.right].map(|side| side.views[0].shape()[1]);
         [
             ("dim", dim.to_string()),
@@ -104,6 +106,8 @@ impl Trainer {
             ("loss", objective.to_string()),
             ("head", head.to_string()),
             ("freeze", freeze.map_or("none".to_string(), |side| side.to_string())),
+            ("scaling", scaling.to_string()),
+            ("dropout", dropout.to_string()),
             ("accum", accum.to_string()),
             ("widths", format!("{} and {}", widths[0], widths[1])),
             ("data", format!("{:016x}", self.fingerprint)),

@@ -43,7 +43,7 @@ pub(crate) use matching::sides;
 pub use matching::{BINS, Matching, cosines, matching};
 pub use network::HeadWeights;
 pub use objective::Objective;
-pub use recipe::{HeadKind, Recipe, SideName};
+pub use recipe::{HeadKind, Recipe, Scaling, SideName};
 pub use retrieval::{Retrieval, Scores, ranks, retrieval};
 pub use search::{Hits, Search, SearchOptions, Similarity, search};
 pub(crate) use similarity::{COLS, ROWS, UnitRows, check as check_features, check_widths, pieces};

@@ -62,6 +62,38 @@ impl std::str::FromStr for HeadKind {
     }
 }
 
+/// How features are shifted to mean 0 and scaled, on the training rows.
+///
+/// ```
+/// use crossmodal::align::Scaling;
+/// assert_eq!("modality".parse(), Ok(Scaling::Modality));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scaling {
+    /// Each feature to deviation 1.
+    Feature,
+    /// All features of a modality by one factor, to a mean variance of 1: what varies more counts more.
+    Modality,
+}
+
+impl std::fmt::Display for Scaling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Scaling::Feature { "feature" } else { "modality" })
+    }
+}
+
+impl std::str::FromStr for Scaling {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "feature" => Ok(Scaling::Feature),
+            "modality" => Ok(Scaling::Modality),
+            _ => Err(format!("expected feature or modality, got {text}")),
+        }
+    }
+}
+
 /// One of the two sides of an alignment.
 ///
 /// ```
@@ -111,6 +143,10 @@ pub struct Recipe {
     pub head: HeadKind,
     /// A side whose standardised features are the shared space (locked-image tuning, Zhai et al., 2022): `dim` is their width.
     pub freeze: Option<SideName>,
+    /// How features are scaled, on the training rows.
+    pub scaling: Scaling,
+    /// The part of the scaled features that is dropped in training, at random in each step.
+    pub dropout: f64,
     /// Parts in which a batch goes through the heads (gradient caching, Gao et al., 2021): the loss still sees all of it at
     /// once, the memory of the heads is that of a part.
     pub accum: usize,
@@ -120,7 +156,7 @@ impl Default for Recipe {
     fn default() -> Self {
         Recipe {
             dim: 256,
-            epochs: 40,
+            epochs: 60,
             batch_size: 256,
             learning_rate: 1e-3,
             weight_decay: 0.1,
@@ -129,6 +165,8 @@ impl Default for Recipe {
             objective: Objective::default(),
             head: HeadKind::Linear,
             freeze: None,
+            scaling: Scaling::Modality,
+            dropout: 0.5,
             accum: 1,
         }
     }
@@ -172,6 +210,9 @@ impl Recipe {
             if !value.is_finite() || !fits {
                 return refuse(argument, expected, format!("{value:?}"));
             }
+        }
+        if !(0. ..1.).contains(&recipe.dropout) {
+            return refuse("dropout", "0 to less than 1", format!("{:?}", recipe.dropout));
         }
         let longest = data.split.train.len() / recipe.batch_size;
         if u32::try_from(longest).ok().and_then(|steps| steps.checked_mul(recipe.epochs)).is_none() {

@@ -2,7 +2,7 @@
 
 use super::heads::{Head, rows_at_once};
 use super::network::{HeadWeights, Network};
-use super::recipe::{Recipe, SideName};
+use super::recipe::{Recipe, Scaling, SideName};
 use super::standardise::Standardisation;
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::io::Features;
 use crate::nn::{Bound, Parameters};
 use crate::ops::concat::CONCAT;
-use crate::ops::{Indices, gather};
+use crate::ops::{self, Dropout, Indices, gather};
 use crate::tensor::Tensor;
 
 /// One modality while training.
@@ -22,15 +22,19 @@ pub(super) struct Side {
 }
 
 /// The features of all views one behind the other: they share one standardisation.
-fn joined(views: &[&Features], rows: &[u32]) -> Standardisation {
+fn joined(views: &[&Features], rows: &[u32], scaling: Scaling) -> Standardisation {
+    let fit = match scaling {
+        Scaling::Feature => Standardisation::fit,
+        Scaling::Modality => Standardisation::fit_modality,
+    };
     if let [only] = views {
-        return Standardisation::fit(only, rows);
+        return fit(only, rows);
     }
     let values = views.iter().flat_map(|view| view.values.iter().copied()).collect();
     let all = Features { rows: views.len() * views[0].rows, cols: views[0].cols, values };
     let shifted =
         (0..views.len()).flat_map(|view| rows.iter().map(move |row| row + (view * views[0].rows) as u32));
-    Standardisation::fit(&all, &shifted.collect::<Vec<_>>())
+    fit(&all, &shifted.collect::<Vec<_>>())
 }
 
 impl Side {
@@ -43,7 +47,7 @@ impl Side {
         recipe: &Recipe,
         weights: Vec<HeadWeights>,
     ) -> Result<Side> {
-        let standardisation = joined(views, train);
+        let standardisation = joined(views, train, recipe.scaling);
         let on_device = |features: &&Features| -> Result<Tensor> {
             let standardised = standardisation.apply(&features.values);
             if let Some(at) = standardised.iter().position(|v| !v.is_finite()) {
@@ -68,7 +72,7 @@ impl Side {
         Ok(Side { standardisation, views: rows, network })
     }
 
-    /// Embeddings of the given rows of every view, one view behind the other.
+    /// Embeddings of the given rows of every view, one view behind the other. `dropout.first` is the number of the first row.
     pub(super) fn embed(
         &self,
         device: &Device,
@@ -76,13 +80,19 @@ impl Side {
         bound: &Bound,
         rows: &[u32],
         unit: bool,
+        dropout: Option<Dropout>,
     ) -> Result<Var> {
-        let view = |view: &Tensor| {
+        let view = |(i, view): (usize, &Tensor)| {
             let indices = Indices::new(view.device(), rows)?;
-            let x = tape.constant(&gather(view, &indices)?.to_device(device)?);
+            let mut x = gather(view, &indices)?.to_device(device)?;
+            if let Some(own) = dropout.filter(|_| !self.network.layers.is_empty()) {
+                let first = own.first.wrapping_mul(view.shape()[1] as u32);
+                x = ops::dropout(&x, &Dropout { seed: own.seed ^ ((i as u64) << 56), first, ..own })?;
+            }
+            let x = tape.constant(&x);
             self.network.forward(tape, bound, &x, unit)
         };
-        let mut all = self.views.iter().map(view).collect::<Result<Vec<_>>>()?;
+        let mut all = self.views.iter().enumerate().map(view).collect::<Result<Vec<_>>>()?;
         if all.len() == 1 {
             Ok(all.remove(0))
         } else {

@@ -42,6 +42,20 @@ impl Standardisation {
         Standardisation { mean, deviation }
     }
 
+    /// As [`fit`](Self::fit) with one deviation for all features: the root of their mean variance.
+    ///
+    /// ```
+    /// use crossmodal::{align::Standardisation, io::Features};
+    /// let features = Features { rows: 2, cols: 2, values: vec![1., 0., 3., 14.] };
+    /// let scaled = Standardisation::fit_modality(&features, &[0, 1]);
+    /// assert_eq!((scaled.mean, scaled.deviation), (vec![2., 7.], vec![5., 5.])); // variances of 1 and 49
+    /// ```
+    pub fn fit_modality(features: &Features, rows: &[u32]) -> Standardisation {
+        let Standardisation { mean, deviation } = Self::fit(features, rows);
+        let variance = deviation.iter().map(|d| d * d).sum::<f64>() / deviation.len() as f64;
+        Standardisation { deviation: vec![variance.sqrt(); mean.len()], mean }
+    }
+
     /// `(x − mean) / (deviation + 1e-6)` of whole rows, computed in f64 and rounded to f32. Example:
     /// [`Standardisation`].
     pub fn apply(&self, values: &[f32]) -> Vec<f32> {

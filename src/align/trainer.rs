@@ -13,7 +13,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::losses::Queue;
 use crate::nn::{Bound, ParameterId, Parameters, generator};
-use crate::ops::{add, concat, split};
+use crate::ops::{Dropout, add, concat, split};
 use crate::optim::{AdamW, CosineSchedule, clamp_log_scale};
 use crate::tensor::Tensor;
 use rand::seq::SliceRandom;
@@ -206,8 +206,10 @@ impl Trainer {
         let tape = Tape::new();
         let bound = self.parameters.on(&tape);
         let unit = self.recipe.objective.unit();
-        let embed = |side: &Side| side.embed(&self.device, &tape, &bound, batch, unit);
-        let (x, y) = (embed(&self.left)?, embed(&self.right)?);
+        let embed = |side: &Side, number: u64| {
+            side.embed(&self.device, &tape, &bound, batch, unit, self.dropout(number, 0))
+        };
+        let (x, y) = (embed(&self.left, 0)?, embed(&self.right, 1)?);
         let loss = self.loss(&tape, &bound, &x, &y, batch)?;
         let gradients = bound.gradients(&tape.backward(&loss)?);
         Ok((loss.value().clone(), [x.value().clone(), y.value().clone()], gradients))
@@ -218,30 +220,33 @@ impl Trainer {
     fn in_parts(&self, batch: &[u32]) -> Result<Step> {
         let unit = self.recipe.objective.unit();
         let parts: Vec<_> = batch.chunks(batch.len().div_ceil(self.recipe.accum).max(1)).collect();
-        let cached = |side: &Side| -> Result<Tensor> {
+        let cached = |side: &Side, number: u64| -> Result<Tensor> {
             let tape = Tape::no_grad();
             let bound = self.parameters.on(&tape);
-            let embed =
-                |part: &&[u32]| Ok(side.embed(&self.device, &tape, &bound, part, unit)?.value().clone());
-            by_view(&parts.iter().map(embed).collect::<Result<Vec<_>>>()?, side.views.len())
+            let embed = |(i, part): (usize, &&[u32])| {
+                let dropout = self.dropout(number, i * parts[0].len());
+                Ok(side.embed(&self.device, &tape, &bound, part, unit, dropout)?.value().clone())
+            };
+            by_view(&parts.iter().enumerate().map(embed).collect::<Result<Vec<_>>>()?, side.views.len())
         };
         let tape = Tape::new();
         let bound = self.parameters.on(&tape);
-        let (x, y) = (tape.leaf(&cached(&self.left)?), tape.leaf(&cached(&self.right)?));
+        let (x, y) = (tape.leaf(&cached(&self.left, 0)?), tape.leaf(&cached(&self.right, 1)?));
         let loss = self.loss(&tape, &bound, &x, &y, batch)?;
         let all = tape.backward(&loss)?;
         let mut gradients = bound.gradients(&all);
-        for (side, embeddings) in [(&self.left, &x), (&self.right, &y)] {
+        for (number, side, embeddings) in [(0, &self.left, &x), (1, &self.right, &y)] {
             let Some(gradient) = all.get(embeddings) else { continue };
             let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
             let of_parts = by_part(gradient, &sizes, side.views.len())?;
-            for (part, gradient) in parts.iter().zip(of_parts) {
+            if side.network.layers.is_empty() {
+                continue;
+            }
+            for (i, (part, gradient)) in parts.iter().zip(of_parts).enumerate() {
                 let tape = Tape::new();
                 let bound = self.parameters.on(&tape);
-                let z = side.embed(&self.device, &tape, &bound, part, unit)?;
-                if side.network.layers.is_empty() {
-                    continue;
-                }
+                let dropout = self.dropout(number, i * parts[0].len());
+                let z = side.embed(&self.device, &tape, &bound, part, unit, dropout)?;
                 let own = bound.gradients(&tape.backward_from(&z, &gradient)?);
                 for (sum, own) in gradients.iter_mut().zip(own) {
                     *sum = match (sum.take(), own) {
@@ -252,6 +257,14 @@ impl Trainer {
             }
         }
         Ok((loss.value().clone(), [x.value().clone(), y.value().clone()], gradients))
+    }
+
+    /// What this step drops on a side, from a row of the batch on.
+    fn dropout(&self, side: u64, first: usize) -> Option<Dropout> {
+        let Recipe { dropout: p, seed, .. } = self.recipe;
+        // Spread, so that seeds next to each other share no step's numbers.
+        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (u64::from(self.optimiser.steps) << 1 | side);
+        (p > 0.).then_some(Dropout { p, seed, first: first as u32 })
     }
 
     fn loss(&self, tape: &Tape, bound: &Bound, x: &Var, y: &Var, batch: &[u32]) -> Result<Var> {

@@ -2,11 +2,11 @@
 
 use super::{Case, Input, Scale, Tolerance, of_rule};
 use crate::dtype::DType;
-use crate::ops::Binary;
-use crate::ops::Unary;
 use crate::ops::binary::BINARY;
 use crate::ops::cast::CAST;
+use crate::ops::dropout::DROPOUT;
 use crate::ops::unary::UNARY;
+use crate::ops::{Binary, Dropout, Unary};
 
 /// 65536 workgroups and a tail: a grid that does not fit in one dimension.
 const BEYOND_ONE_DIMENSION: usize = 65536 * 256 + 3;
@@ -68,6 +68,39 @@ pub(super) fn unary() -> Vec<Case> {
     let many = Input::of(&[BEYOND_ONE_DIMENSION], &[]).fill(|i| (i % 7) as f64 - 3.);
     cases.push(of_rule("relu, 65537 workgroups", &UNARY, Unary::Relu, vec![many], exact).f32_only());
     cases
+}
+
+pub(super) fn dropout() -> Vec<Case> {
+    // One product, rounded once.
+    let tolerance = (Tolerance::ulps(1.), Tolerance::ulps(1.));
+    let case = |name: String, count: usize, p: f64, seed: u64| {
+        let input = Input::uniform("dropout", &[count], 4.);
+        of_rule(name, &DROPOUT, Dropout { p, seed, first: 0 }, vec![input], tolerance)
+    };
+    let mut cases: Vec<_> =
+        [0, 1, 255, 256, 257, 600].map(|count| case(format!("{count} elements"), count, 0.3, 1)).into();
+    for p in [0., 0.5, 0.999] {
+        cases.push(case(format!("p = {p}"), 300, p, 2));
+    }
+    for seed in [0, u64::from(u32::MAX), 1 << 32, u64::MAX] {
+        cases.push(case(format!("seed {seed:#x}"), 300, 0.5, seed));
+    }
+    let exact = (Tolerance::exact(), Tolerance::exact());
+    let first = Dropout { p: 0.5, seed: 3, first: u32::MAX - 100 };
+    cases.push(of_rule("numbers that wrap", &DROPOUT, first, vec![Input::integers("wrap", &[300])], exact));
+    let whole = vec![Input::integers("dropout", &[3, 129])];
+    cases.push(of_rule("integers, p = 0.5", &DROPOUT, Dropout { p: 0.5, seed: 3, first: 0 }, whole, exact));
+    cases
+}
+
+pub(super) fn dropout_bench(scale: Scale) -> Vec<Case> {
+    let n = scale.pick(1 << 18, 1 << 24);
+    let inputs = vec![Input::uniform("bench", &[n], 4.)];
+    let tolerance = (Tolerance::ulps(1.), Tolerance::ulps(1.));
+    vec![
+        of_rule("p = 0.5", &DROPOUT, Dropout { p: 0.5, seed: 1, first: 0 }, inputs, tolerance)
+            .flops(2. * n as f64),
+    ]
 }
 
 pub(super) fn binary() -> Vec<Case> {

@@ -81,6 +81,12 @@ pub const TABLE: &[Row] = &[
         cases: products::cosine_similarity,
         bench: products::cosine_similarity_bench,
     },
+    Row {
+        op: "dropout",
+        kernels: ops::dropout::KERNELS,
+        cases: elementwise::dropout,
+        bench: elementwise::dropout_bench,
+    },
     Row { op: "gather", kernels: ops::gather::KERNELS, cases: layout::gather, bench: layout::gather_bench },
     Row {
         op: "info_nce",

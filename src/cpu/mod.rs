@@ -2,6 +2,7 @@
 //! same bits on any number of threads, and are verified against [`reference`](crate::reference) like any device.
 
 mod adamw;
+mod dropout;
 mod exp;
 mod info_nce;
 mod info_nce_lines;
@@ -11,6 +12,7 @@ pub(crate) mod search;
 mod siglip;
 
 pub(crate) use adamw::adamw;
+pub(crate) use dropout::dropout;
 pub(crate) use info_nce::{info_nce, info_nce_backward, kept_rows};
 pub(crate) use matmul::matmul;
 pub(crate) use siglip::{siglip, siglip_backward};

@@ -104,7 +104,8 @@ impl Features {
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub fn read_features(source: &Source) -> Result<Features> {
-    if source.tensor.is_none() && source.path.is_dir() {
+    let named = ["npy", "safetensors"].iter().any(|own| source::has_extension(&source.path, own));
+    if source.tensor.is_none() && !named && source.path.is_dir() {
         return shards::read_sharded(&source.path);
     }
     read_stored(source)?.features()

@@ -17,6 +17,7 @@ mod binary;
 mod blocks;
 mod clip_global_norm;
 mod concat;
+mod dropout;
 mod gather;
 mod info_nce;
 mod l2_normalize;
@@ -35,6 +36,8 @@ pub use binary::{Binary, binary};
 pub use blocks::{LogitBlock, block_size, blocks};
 pub use clip_global_norm::clip_global_norm;
 pub use concat::{Block, copy_block};
+pub(crate) use dropout::threefry_words;
+pub use dropout::{Dropout, dropout};
 pub use gather::{gather, gather_backward};
 pub use info_nce::{
     InfoNce, InfoNceGradients, MASKED, NO_CLASS, Reduction, TargetKind, info_nce, info_nce_backward,
