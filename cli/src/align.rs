@@ -7,12 +7,12 @@ use crossmodal::align::{Checkpoint, Trainer};
 use crossmodal::io::Source;
 
 use crate::device::DeviceArgs;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::folder::{Plan, has_results};
 use crate::inputs::{self, Inputs};
 use crate::job::{Job, progress};
 use crate::recipe::RecipeArgs;
-use crate::{interrupt, metrics, output, words};
+use crate::{closed, interrupt, metrics, output, words};
 
 /// What stands below the flags in the help.
 const MORE: &str = "\
@@ -59,6 +59,15 @@ pub(crate) struct Args {
 /// Runs the verb. Everything is read and checked, and the first epoch has succeeded, before anything is written or
 /// removed.
 pub(crate) fn run(args: &Args) -> Outcome {
+    let formula = args.recipe.closed_form()?;
+    let trained_only = [
+        (args.resume, "--resume"),
+        (args.labels.is_some(), "--labels"),
+        (args.left.len() > 1, "--left twice"),
+    ];
+    if let Some((_, flag)) = trained_only.iter().find(|(given, _)| formula.is_some() && *given) {
+        return Err(Failure::new(format!("{flag} is for heads that are trained")));
+    }
     let plan = Plan::new(args.out.as_deref(), args.resume, args.force)?;
     let lock = plan.lock()?;
     let checkpoint = plan.checkpoint();
@@ -70,6 +79,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let resumed = about.as_ref().map(|about| about.recipe);
     let data = inputs.read(args.recipe.seed(resumed.as_ref()))?;
     let recipe = args.recipe.recipe(resumed, &data)?;
+    if let Some(kind) = formula {
+        return closed::run(kind, plan, lock, &inputs, &data, &recipe);
+    }
     let device = args.device.open()?;
     let trainer = match &checkpoint {
         Some(checkpoint) => Trainer::resume(&device, &data, &recipe, checkpoint),

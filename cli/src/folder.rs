@@ -177,6 +177,11 @@ impl Output {
         write_atomically(&self.folder.join(JOURNAL), &journal)?;
         for name in [HEADS, LEFT, RIGHT, METRICS, CHECKPOINT] {
             let (from, to) = (self.file(name), self.folder.join(name));
+            if name == CHECKPOINT && !from.exists() {
+                // Heads that a formula gave have none; the old run's is not theirs.
+                remove(&to)?;
+                continue;
+            }
             std::fs::rename(&from, &to).map_err(|error| stuck(&from, &error))?;
         }
         clear(&self.work)?;

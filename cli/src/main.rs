@@ -6,6 +6,7 @@
 
 mod align;
 mod bench;
+mod closed;
 mod device;
 mod devices;
 mod eval;

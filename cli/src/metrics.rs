@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crossmodal::Device;
-use crossmodal::align::{Data, Recipe, Retrieval};
+use crossmodal::align::{ClosedForm, Data, Recipe, Retrieval};
 use serde_json::{Value, json};
 
 use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, RIGHT};
@@ -60,6 +60,33 @@ impl Run<'_> {
     }
 }
 
+impl Run<'_> {
+    /// The same for heads that a formula gave: what is about training is left out.
+    pub(crate) fn closed(&self, test: &Retrieval, kind: ClosedForm, strength: f64, seconds: f64) -> Value {
+        let mut metrics = self.metrics(test);
+        if let Some(map) = metrics.as_object_mut() {
+            let training = [
+                "seconds_per_epoch",
+                "batch_size",
+                "learning_rate",
+                "weight_decay",
+                "temperature",
+                "loss",
+                "freeze",
+                "dropout",
+                "accum",
+                "labels",
+                "views",
+            ];
+            training.iter().for_each(|key| drop(map.shift_remove(*key)));
+            map.insert("head".into(), json!(kind.to_string()));
+            map.insert("strength".into(), json!(strength));
+            map.insert("seconds".into(), json!(seconds));
+        }
+        metrics
+    }
+}
+
 /// The metrics that a finished run left in its folder.
 pub(crate) fn read(folder: &Path) -> Option<Value> {
     serde_json::from_slice(&std::fs::read(folder.join(METRICS)).ok()?).ok()
@@ -70,18 +97,27 @@ pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
     let text = |key: &str| metrics.get(key)?.as_str();
     let number = |key: &str| metrics.get(key)?.as_f64();
     let rows = number("test_rows")?;
+    let heads = match number("strength") {
+        Some(strength) => {
+            format!("{} heads, strength {} (best on validation)", text("head")?, table::digits(strength))
+        }
+        None => {
+            format!("heads of epoch {} of {} (best on validation)", number("best_epoch")?, number("epochs")?)
+        }
+    };
+    let mut time = table::seconds(number("seconds")?);
+    if let Some(epoch) = number("seconds_per_epoch") {
+        time += &format!("; {} to train an epoch", table::seconds(epoch));
+    }
+    let checkpoint = if number("strength").is_some() { String::new() } else { format!(", {CHECKPOINT}") };
     Some(format!(
         "left   {}\nright  {}\n\n\
-         Retrieval among {rows} test rows, heads of epoch {} of {} (best on validation):\n\n{}\n\
-         device  {}\ntime    {}; {} to train an epoch\nfiles   {}: {HEADS}, {METRICS}, {JOURNAL},\n        {LEFT}, {RIGHT}, {CHECKPOINT}\n",
+         Retrieval among {rows} test rows, {heads}:\n\n{}\n\
+         device  {}\ntime    {time}\nfiles   {}: {HEADS}, {METRICS}, {JOURNAL},\n        {LEFT}, {RIGHT}{checkpoint}\n",
         text("left")?,
         text("right")?,
-        number("best_epoch")?,
-        number("epochs")?,
         scores::table(&scores::from_json(metrics)?, rows as usize),
         text("device")?,
-        table::seconds(number("seconds")?),
-        table::seconds(number("seconds_per_epoch")?),
         folder.display(),
     ))
 }

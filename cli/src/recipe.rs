@@ -1,7 +1,7 @@
 //! The flags that say how `align` trains.
 
 use clap::ValueEnum;
-use crossmodal::align::{Data, HeadKind, Objective, Recipe, Scaling, SideName};
+use crossmodal::align::{ClosedForm, Data, HeadKind, Objective, Recipe, Scaling, SideName};
 use crossmodal::losses::Distance;
 
 use crate::failure::Failure;
@@ -46,7 +46,7 @@ pub(crate) struct RecipeArgs {
 
 #[derive(clap::Args)]
 struct HeadArgs {
-    /// linear, mlp or residual [default: linear]
+    /// linear (default), mlp, residual; ridge, procrustes, cca
     #[arg(long, value_name = "HEAD", hide_possible_values = true)]
     head: Option<HeadName>,
     /// mlp, residual: inner width [default: 512]
@@ -99,6 +99,9 @@ enum HeadName {
     Linear,
     Mlp,
     Residual,
+    Ridge,
+    Procrustes,
+    Cca,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -146,6 +149,36 @@ impl RecipeArgs {
     /// The seed that is given, or that of a recipe.
     pub(crate) fn seed(&self, base: Option<&Recipe>) -> u64 {
         self.seed.unwrap_or(base.map_or(Recipe::default().seed, |recipe| recipe.seed))
+    }
+
+    /// The formula that is asked for in the place of training.
+    pub(crate) fn closed_form(&self) -> Result<Option<ClosedForm>, Failure> {
+        let kind = match self.heads.head {
+            Some(HeadName::Ridge) => ClosedForm::Ridge,
+            Some(HeadName::Procrustes) => ClosedForm::Procrustes,
+            Some(HeadName::Cca) => ClosedForm::Cca,
+            _ => return Ok(None),
+        };
+        let trained = "heads that are trained";
+        let loss = &self.loss;
+        let others = [
+            (self.epochs.is_some(), "--epochs", trained),
+            (self.batch_size.is_some(), "--batch-size", trained),
+            (self.lr.is_some(), "--lr", trained),
+            (self.weight_decay.is_some(), "--weight-decay", trained),
+            (self.temperature.is_some(), "--temperature", trained),
+            (self.dropout.is_some(), "--dropout", trained),
+            (self.accum.is_some(), "--accum", trained),
+            (self.heads.hidden.is_some(), "--hidden", trained),
+            (self.heads.residual_ratio.is_some(), "--residual-ratio", trained),
+            (self.heads.freeze.is_some(), "--freeze", trained),
+            (loss.loss.is_some() || loss.smoothing.is_some() || loss.decoupled, "--loss", trained),
+            (loss.hard_negatives.is_some() || loss.queue.is_some(), "--loss", trained),
+            (loss.margin.is_some() || loss.distance.is_some() || loss.mining.is_some(), "--loss", trained),
+            (loss.softplus || loss.swap, "--loss", trained),
+        ];
+        refuse_others(&others, &format!("--head {kind}"))?;
+        Ok(Some(kind))
     }
 
     /// What is given, over the recipe of the run to be resumed, or over the defaults for some data.
@@ -229,6 +262,8 @@ impl HeadArgs {
                 Ok(HeadKind::Mlp { hidden })
             }
             HeadName::Residual => Ok(HeadKind::Residual { hidden, ratio }),
+            // They are not trained: nothing asks for the layers of their heads.
+            HeadName::Ridge | HeadName::Procrustes | HeadName::Cca => Ok(HeadKind::Linear),
         }
     }
 }

@@ -20,6 +20,7 @@
 //! ```
 
 mod checkpoint;
+mod closed_form;
 mod correct;
 mod data;
 mod heads;
@@ -35,6 +36,7 @@ mod standardise;
 mod trainer;
 
 pub use checkpoint::Checkpoint;
+pub use closed_form::{ClosedFit, ClosedForm, closed_form};
 pub use correct::Correct;
 pub(crate) use correct::Labels;
 pub use data::{Data, Split};
