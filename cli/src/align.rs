@@ -20,7 +20,8 @@ FILE is .npy or .safetensors#TENSOR, of f64, f32, f16 or bf16; the split and the
 labels of any integers. With neither --left nor --right it takes the
 emoji data in the folder data: pictures left, words right.
 
-Losses: infonce, siglip, supcon, triplet, cosine, vicreg, barlow.";
+Losses: infonce, siglip, supcon, triplet, cosine, vicreg, barlow.
+Heads: linear, mlp, residual (trained); ridge, procrustes, cca (by a formula).";
 
 /// Trains two heads that bring the features of two modalities together
 #[derive(clap::Args)]

@@ -29,10 +29,10 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(help = or("The same seed gives the same result", Recipe::default().seed))]
     seed: Option<u64>,
-    /// Scales each feature or the modality [default: modality]
+    /// By feature, or by modality (the default)
     #[arg(long, value_name = "WHAT", hide_possible_values = true)]
     scaling: Option<ScalingName>,
-    /// Part of the features dropped in training [default: 0.5]
+    /// Part of the features dropped at random [default: 0.5]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     dropout: Option<f64>,
     /// Parts of a batch in turn in memory [default: 1]
@@ -46,7 +46,7 @@ pub(crate) struct RecipeArgs {
 
 #[derive(clap::Args)]
 struct HeadArgs {
-    /// linear (default), mlp, residual; ridge, procrustes, cca
+    /// See below [default: linear]
     #[arg(long, value_name = "HEAD", hide_possible_values = true)]
     head: Option<HeadName>,
     /// mlp, residual: inner width [default: 512]

@@ -29,7 +29,9 @@
 //! | `unary`: scale | 1 ulp | 1 ulp |
 //! | `unary`: exp | 8 + 3 r ulp | the same |
 //! | `unary`: log | 4 ulp and `8 u` absolute | 4 ulp |
-//! | `unary`: tanh, sigmoid, gelu | 62 ulp | 62 ulp; gelu's `8 u` absolute more |
+//! | `unary`: power | 8 + 3 · 5.2 ulp for logarithms of the result up to 5.2 | the same |
+//! | `dropout` | 1 ulp; what is dropped is 0 | 1 ulp |
+//! | `unary`: tanh, sigmoid, softplus, gelu | 62 ulp | 62 ulp; gelu's `8 u` absolute more |
 //! | `reduce` of k elements | sum and mean `(k + 4) u` absolute and 1 ulp; maximum exact | 2 ulp |
 //! | `softmax` | 8 + 3 min(2r, 88) + √n ulp | the same, and twice that many ulp of 1 absolute |
 //! | `log_softmax` | 32 + √n ulp of 1 and `8 r u`, absolute | `3 √n` times that and `(n + 4) u`, absolute, and 3 ulp |
@@ -37,7 +39,8 @@
 //! | `l2_normalize` | 8 + √n ulp | 9 + √n ulp and `(n + 20) u` absolute, for rows of length 1 or more |
 //! | `cosine_similarity` of `[n, d]` and `[m, d]` | `(√d + 20) u` absolute and 1 ulp | `(max(n, m, d) + 20) u` absolute and 1 ulp |
 //! | `matmul`, sums of k products | `(k + 4) u` absolute and 1 ulp; an activation `32 u` more | `(2 k + 136) u` absolute and 1 ulp |
-//! | `info_nce` of `[n, d]` and `[m, d]`, `s = eᵗ` | `2 L + P` absolute and 3 ulp, where `L = (√d + 4) s u` is a logit's error and `P = 2 L + (136 + √m) u` a probability's | of x and y `2 s P / n`, of t `s P` absolute, and 3 ulp |
+//! | `info_nce` of `[n, d]` and `[m, d]`, `s = eᵗ` | `2 L + P` absolute and 3 ulp, where `L = (√d + 4) s u` is a logit's error and `P = 2 L + (136 + √m) u` a probability's | of x and y `2 s P / n`, of t `s P` absolute, and 3 ulp; with further options n times that |
+//! | `siglip` | `m (L + 136 u)` absolute and 4 ulp, L with `s + abs b` for s; sums and rows n times that | s times that |
 //! | `adamw` | 16 ulp and `8 u` absolute | |
 //! | `clip_global_norm` of k elements | 16 + √k / 8 ulp | |
 //!

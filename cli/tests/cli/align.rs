@@ -461,3 +461,38 @@ fn every_loss_and_head_trains_and_resumes() {
     }
     assert!(!place.path("no").exists());
 }
+
+#[test]
+fn heads_by_a_formula_need_no_training() {
+    let place = Place::new();
+    let line = |more: &str| format!("align {} {more}", crate::INPUTS);
+    for head in ["ridge", "procrustes", "cca"] {
+        let table = place.succeed(&line(&format!("--head {head} --dim 3 --out {head}")));
+        assert!(table.contains(&format!("{head} heads, strength")), "{table}");
+        assert_eq!(
+            names(&place.path(head)),
+            ["heads.safetensors", "left.npy", "log.jsonl", "metrics.json", "right.npy"]
+        );
+        let metrics = place.json(&format!("{head}/metrics.json"));
+        assert_eq!((&metrics["head"], metrics["strength"].is_number()), (&head.into(), true));
+        let heads = Heads::load(&place.path(&format!("{head}/heads.safetensors"))).unwrap();
+        // Ridge's space is that of the right features.
+        assert_eq!(heads.left.dim, if head == "ridge" { 5 } else { 3 });
+        place.succeed(&format!("project --heads {head}/heads.safetensors --left left.npy --out {head}.npy"));
+    }
+    // In the place of a run that was trained, and the other way round: nothing of the old one stays.
+    place.succeed(&place.align("--out run"));
+    place.succeed(&line("--head cca --out run --force"));
+    assert!(!place.path("run/checkpoint.safetensors").exists() && !place.path("run/unfinished").exists());
+    place.succeed(&place.align("--out run --force"));
+    assert_eq!(names(&place.path("run")), FILES);
+    for (flags, words) in [
+        ("--head cca --epochs 3", ["--epochs is for heads that are trained", "--head cca"]),
+        ("--head ridge --loss siglip", ["--loss is for heads that are trained", "--head ridge"]),
+        ("--head cca --dim 0", ["--dim: expected at least 1", "got 0"]),
+        ("--head cca --out run --resume", ["--resume is for heads", "trained"]),
+        ("--head cca --labels pair.safetensors#split", ["--labels is for heads", "trained"]),
+    ] {
+        place.refuse(&line(flags), &words);
+    }
+}
