@@ -45,6 +45,8 @@ fn same_class(row_code: u32, col_code: u32) -> f32 {
 
 // The similarity with the bonus of a negative.
 fn competing(similarity: f32, target_weight: f32, scale: f32) -> f32 {
+    // No division by a scale that may be too small for it where nobody asked for a bonus.
+    if params.hard_negatives == 0.0 { return similarity; }
     return select(similarity + similarity * (params.hard_negatives / scale), similarity, target_weight > 0.0);
 }
 

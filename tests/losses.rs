@@ -319,7 +319,7 @@ fn combinations_without_a_meaning_are_refused_with_a_sentence() {
         (InfoNceOptions { exclude_self: true, ..base() }, "classes as targets"),
         (InfoNceOptions { smoothing: 0.1, targets: Targets::None, ..base() }, "nothing to smooth"),
         (InfoNceOptions { smoothing: 1., ..base() }, "smoothing: expected 0 to less than 1, got 1.0"),
-        (InfoNceOptions { hard_negatives: f64::NAN, ..base() }, "hard_negatives: expected a finite number"),
+        (InfoNceOptions { hard_negatives: f64::NAN, ..base() }, "hard_negatives: expected 0 to 1e6, got NaN"),
         (
             InfoNceOptions { keep_rows: Some([true].into()), ..base() },
             "keep_rows: expected 2 elements, got 1",
@@ -336,4 +336,40 @@ fn combinations_without_a_meaning_are_refused_with_a_sentence() {
     let none = InfoNceOptions { reduction: Reduction::None, ..base() };
     assert!(info_nce(&x, &more, &scale, &none).unwrap_err().to_string().contains("differ in number"));
     assert!(info_nce(&x, &x, &scale, &InfoNceOptions { targets: classes(), ..base() }).is_ok());
+}
+
+#[test]
+fn a_feature_that_does_not_vary_correlates_with_nothing() {
+    for device in [Device::Cpu, common::gpu()] {
+        let (n, tape) = (256, Tape::new());
+        // 0.1 is no sum of powers of two, and its mean over rows is rounded.
+        let values: Vec<f32> = (0..n * 2).map(|i| if i % 2 == 0 { 0.1 } else { (i as f32).sin() }).collect();
+        let a = tape.leaf(&Tensor::from_slice(&device, &[n, 2], &values).unwrap());
+        let loss = losses::barlow_twins(&tape, &a, &a, 0.5).unwrap();
+        // The constant falls short of 1 by 1, the other correlates with itself alone.
+        let got = loss.value().item().unwrap();
+        assert!((got - 1.).abs() < 1e-3, "{got} on {}", device.name());
+        let gradient = tape.backward(&loss).unwrap().get(&a).unwrap().to_f64_vec().unwrap();
+        assert!(gradient.iter().all(|g| g.is_finite()));
+        let half = tape.leaf(&crossmodal::ops::cast(a.value(), DType::F16).unwrap());
+        assert!(losses::barlow_twins(&tape, &half, &half, 0.5).unwrap().value().item().unwrap().is_finite());
+    }
+}
+
+#[test]
+fn a_scale_of_almost_nothing_is_no_trouble() {
+    use crossmodal::ops::{Targets, info_nce};
+    for device in [Device::Cpu, common::gpu()] {
+        let x = Tensor::from_slice(&device, &[2, 2], &[1f32, 0., 0., 1.]).unwrap();
+        let scale = Tensor::scalar(&device, -120f32).unwrap();
+        let classes = Targets::Classes { rows: [0, 1].into(), cols: [0, 1].into() };
+        for targets in [Targets::Diagonal, classes] {
+            for smoothing in [0., 0.1] {
+                let options =
+                    InfoNceOptions { targets: targets.clone(), smoothing, ..InfoNceOptions::default() };
+                let loss = info_nce(&x, &x, &scale, &options).unwrap().item().unwrap();
+                assert!((loss - 2f64.ln()).abs() < 1e-6, "{loss} on {}", device.name());
+            }
+        }
+    }
 }

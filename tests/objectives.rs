@@ -224,6 +224,7 @@ fn what_cannot_be_trained_is_refused() {
             "queue: expected 0 or at least a batch, got 15",
         ),
         (Recipe { objective: triplet, ..recipe() }, "margin"),
+        (Recipe { objective: infonce(0., false, 0., 49), ..recipe() }, "queue: expected at most 48"),
         (Recipe { accum: 0, ..recipe() }, "accum: expected at least 1"),
         (Recipe { head: HeadKind::Mlp { hidden: 0 }, ..recipe() }, "hidden"),
         (Recipe { head: HeadKind::Residual { hidden: 4, ratio: 0.5 }, ..recipe() }, "12 and 9"),
@@ -232,4 +233,39 @@ fn what_cannot_be_trained_is_refused() {
         let message = Trainer::new(&Device::Cpu, &data([12, 9]), &recipe).err().expect(words).to_string();
         assert!(message.contains(words), "{message:?} does not say {words:?}");
     }
+}
+
+#[test]
+fn a_row_of_no_class_is_still_its_partners() {
+    let with = |classes: Vec<i64>| {
+        let data = data([12, 9]).with_classes(classes).unwrap();
+        trained(&Device::Cpu, &data, &Recipe { objective: Objective::Siglip, ..recipe() }, 2).0
+    };
+    let plain =
+        trained(&Device::Cpu, &data([12, 9]), &Recipe { objective: Objective::Siglip, ..recipe() }, 2).0;
+    assert_eq!(with(vec![-1; ROWS]), plain);
+    assert_eq!(with((0..ROWS as i64).collect()), plain);
+}
+
+#[test]
+fn formulas_hold_where_rows_are_fewer_than_features() {
+    use crossmodal::align::{ClosedForm, Scaling, closed_form};
+    // 64 training rows in 90 and 70 features.
+    let data = data([90, 70]);
+    for kind in [ClosedForm::Ridge, ClosedForm::Procrustes, ClosedForm::Cca] {
+        for scaling in [Scaling::Feature, Scaling::Modality] {
+            let fit = closed_form(&data, kind, scaling, 64).unwrap();
+            let best = fit.tried.iter().find(|(strength, _)| *strength == fit.strength).unwrap().1;
+            assert!(best.mean_recall_at_10() == 100., "{kind}: {best:?}");
+            let weights = fit.heads.left.layers.iter().flat_map(|layer| &layer.weight);
+            assert!(weights.into_iter().all(|weight| weight.abs() < 10.));
+            // A sum of cosines of one frequency is one of two of them: two directions, and what rounding makes of others.
+            let dim = fit.heads.left.dim;
+            assert!(
+                if kind == ClosedForm::Ridge { dim == 70 } else { (2..8).contains(&dim) },
+                "{kind}: {dim}"
+            );
+        }
+    }
+    assert!(closed_form(&data, ClosedForm::Cca, Scaling::Feature, 0).is_err());
 }

@@ -173,15 +173,15 @@ impl Output {
         }
         // What says that the old run is finished goes first.
         remove(&self.folder.join(METRICS))?;
+        // Heads that a formula gave have no checkpoint, and must not be taken for a run that could go on from the old one.
+        let trained = self.file(CHECKPOINT).exists();
+        if !trained {
+            remove(&self.folder.join(CHECKPOINT))?;
+        }
         let journal = std::fs::read(self.file(JOURNAL)).map_err(|e| stuck(&self.file(JOURNAL), &e))?;
         write_atomically(&self.folder.join(JOURNAL), &journal)?;
-        for name in [HEADS, LEFT, RIGHT, METRICS, CHECKPOINT] {
+        for name in [HEADS, LEFT, RIGHT, METRICS].into_iter().chain(trained.then_some(CHECKPOINT)) {
             let (from, to) = (self.file(name), self.folder.join(name));
-            if name == CHECKPOINT && !from.exists() {
-                // Heads that a formula gave have none; the old run's is not theirs.
-                remove(&to)?;
-                continue;
-            }
             std::fs::rename(&from, &to).map_err(|error| stuck(&from, &error))?;
         }
         clear(&self.work)?;

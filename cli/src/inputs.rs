@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use crossmodal::align::{Data, Split};
-use crossmodal::io::{Source, read_features, read_integers, shards};
+use crossmodal::io::{MappedFeatures, Source, read_features, read_integers, shards};
 
 use crate::failure::Failure;
 use crate::{output, words};
@@ -95,7 +95,7 @@ impl Inputs {
             }
             let rows = |path: PathBuf| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                read_features(&Source { path, tensor: None }).map(|shard| (name, shard.rows))
+                MappedFeatures::open(&Source { path, tensor: None }).map(|shard| (name, shard.rows()))
             };
             let own = shards(&source.path)?.into_iter().map(rows).collect::<Result<Vec<_>, _>>()?;
             let words: Vec<_> = own.iter().map(|(name, rows)| format!("{name} {rows}")).collect();

@@ -74,9 +74,11 @@ impl Journal {
     }
 }
 
-/// Whether a file is the journal of a run with an epoch.
+/// Whether a file is the journal of a run with an epoch, or of heads by a formula.
 pub(crate) fn has_epochs(path: &Path) -> bool {
-    read(path).iter().any(|epoch| number(epoch).is_some() && epoch["train_seconds"].is_number())
+    read(path).iter().any(|epoch| {
+        epoch["strength"].is_number() || (number(epoch).is_some() && epoch["train_seconds"].is_number())
+    })
 }
 
 /// The lines of a journal that are whole.

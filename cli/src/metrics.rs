@@ -66,6 +66,8 @@ impl Run<'_> {
         let mut metrics = self.metrics(test);
         if let Some(map) = metrics.as_object_mut() {
             let training = [
+                "epochs",
+                "best_epoch",
                 "seconds_per_epoch",
                 "batch_size",
                 "learning_rate",

@@ -160,8 +160,10 @@ impl RecipeArgs {
             _ => return Ok(None),
         };
         let trained = "heads that are trained";
+        let fixed = kind == ClosedForm::Ridge && self.dim.is_some();
         let loss = &self.loss;
         let others = [
+            (fixed, "--dim", "heads whose space is not that of the right features"),
             (self.epochs.is_some(), "--epochs", trained),
             (self.batch_size.is_some(), "--batch-size", trained),
             (self.lr.is_some(), "--lr", trained),
@@ -185,6 +187,16 @@ impl RecipeArgs {
     pub(crate) fn recipe(&self, resumed: Option<Recipe>, data: &Data) -> Result<Recipe, Failure> {
         let base = resumed.unwrap_or_default();
         let objective = self.loss.objective(base.objective)?;
+        let softmax = !matches!(
+            objective,
+            Objective::Triplet { .. } | Objective::Cosine | Objective::VicReg | Objective::BarlowTwins
+        );
+        let pairs_only = matches!(objective, Objective::Cosine | Objective::VicReg | Objective::BarlowTwins);
+        let others = [
+            (self.temperature.is_some() && !softmax, "--temperature", "--loss infonce, siglip and supcon"),
+            (data.classes.is_some() && pairs_only, "--labels", "losses that tell rows apart"),
+        ];
+        refuse_others(&others, &format!("--loss {}", objective.name()))?;
         let freeze = match self.heads.freeze {
             Some(Side::Left) => Some(SideName::Left),
             Some(Side::Right) => Some(SideName::Right),

@@ -68,6 +68,7 @@ fn softplus(v: f32) -> f32 {
 
 // v^p for v >= 0; the frequent powers without logarithm and exponential.
 fn power(v: f32, p: f32) -> f32 {
+    if p == 0.0 { return 1.0; }
     if p == 0.5 { return sqrt(v); }
     if p == 1.0 { return v; }
     if p == 2.0 { return v * v; }

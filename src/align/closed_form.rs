@@ -72,7 +72,8 @@ const POWER: f64 = 0.75;
 const ROWS: usize = 4096;
 
 /// Fits heads by a formula, in f64, on the host: the same bits whatever device or threads there are. `dim` is the width of the
-/// shared space at most: no more than the narrower modality has, and for ridge always the right one's.
+/// shared space at most: no more than the narrower modality has directions in which the training rows vary, and for ridge always the
+/// right one's width.
 ///
 /// Errors: no dimensions; features that the scaling makes infinite; a matrix that is not positive definite.
 ///
@@ -220,8 +221,10 @@ fn singular(matrix: &Mat<f64>, dim: usize) -> Result<(Mat<f64>, Vec<f64>, Mat<f6
     let eigen = eigen.map_err(|error| {
         Error::argument("align", "features", "a covariance with eigenvectors", format!("{error:?}"))
     })?;
-    // From the largest on: they come in ascending order.
-    let count = dim.min(size);
+    // From the largest on: they come in ascending order. What is left of directions in which nothing varies is rounding: the
+    // Gram matrix holds values down to 1e-8 of the largest.
+    let value = |j: usize| eigen.S().column_vector()[size - 1 - j].max(0.).sqrt();
+    let count = (0..dim.min(size)).take_while(|&j| value(j) > 1e-7 * value(0)).count().max(1);
     let vectors = Mat::from_fn(size, count, |i, j| eigen.U()[(i, size - 1 - j)]);
     let signs: Vec<f64> = (0..count)
         .map(|j| {
@@ -232,8 +235,7 @@ fn singular(matrix: &Mat<f64>, dim: usize) -> Result<(Mat<f64>, Vec<f64>, Mat<f6
         .collect();
     let mut narrow = vectors;
     scale_columns(&mut narrow, &signs);
-    let values: Vec<f64> =
-        (0..count).map(|j| eigen.S().column_vector()[size - 1 - j].max(0.).sqrt()).collect();
+    let values: Vec<f64> = (0..count).map(value).collect();
     let mut wide = Mat::zeros(own.nrows(), count);
     matmul(wide.as_mut(), Accum::Replace, own, narrow.as_ref(), 1., Par::Seq);
     scale_columns(&mut wide, &values.iter().map(|s| 1. / s.max(1e-12)).collect::<Vec<_>>());

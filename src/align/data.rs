@@ -106,7 +106,7 @@ pub struct Data {
     pub split: Split,
     /// Further views of the left modality, in the same feature space: row i of each is a partner of row i of `right` too.
     pub views: Vec<Features>,
-    /// The class of each row: rows of one class are one another's partners. Negative: none.
+    /// The class of each row: rows of one class are one another's partners. Negative: none, but for its own partner.
     pub classes: Option<Vec<i64>>,
 }
 
@@ -147,6 +147,9 @@ impl Data {
     /// ```
     pub fn with_views(self, views: Vec<Features>) -> Result<Data> {
         let (rows, cols) = (self.left.rows, self.left.cols);
+        if views.len() > 255 {
+            return Err(Error::argument("align", "views", "at most 255", views.len()));
+        }
         for view in &views {
             if (view.rows, view.cols, view.values.len()) != (rows, cols, rows * cols) {
                 let got = format!("{} x {}", view.rows, view.cols);

@@ -68,6 +68,9 @@ pub struct Heads {
     pub epoch: u32,
 }
 
+/// What says that a file holds heads.
+const FORMAT: &str = "crossmodal heads 2";
+
 /// Rows that are projected at once: 64 MiB of features or of projections, half of the smallest binding.
 pub(super) fn rows_at_once(inputs: usize, dim: usize) -> usize {
     ((1 << 24) / inputs.max(dim).max(1)).max(1)
@@ -164,7 +167,7 @@ impl Heads {
         let both = self.left.arrays("left").into_iter().chain(self.right.arrays("right"));
         let arrays = both.chain([("log_scale".to_string(), scale)]).collect();
         let metadata = [
-            ("format", "crossmodal heads 2".to_string()),
+            ("format", FORMAT.to_string()),
             ("left", left_name.to_string()),
             ("left_width", self.left.inputs.to_string()),
             ("right", right_name.to_string()),
@@ -178,15 +181,17 @@ impl Heads {
     pub fn load(path: &Path) -> Result<Heads> {
         let (arrays, metadata) = read_safetensors(path)?;
         let heads = || {
+            // Of another format its layers would not be found, and none is a head too.
+            metadata.get("format").filter(|format| *format == FORMAT)?;
             let HostData::F64(scale) = &arrays.get("log_scale")?.data else { return None };
             Some(Heads {
                 left: Head::from_arrays("left", &arrays, &metadata)?,
-                right: Head::from_arrays("right", &arrays, &metadata).filter(|right| right.dim > 0)?,
+                right: Head::from_arrays("right", &arrays, &metadata)?,
                 log_scale: *scale.first()?,
                 epoch: metadata.get("epoch")?.parse().ok()?,
             })
         };
-        heads().ok_or_else(|| {
+        heads().filter(|heads| heads.left.dim == heads.right.dim).ok_or_else(|| {
             Error::file(
                 path,
                 "is not a file of trained, finite heads (heads.safetensors of `crossmodal align`)",
@@ -213,6 +218,13 @@ mod tests {
             Heads::load(&path)
         };
         assert!(load(good.clone()).is_ok());
+        // Of another format the layers would not be found; sides of two widths are no shared space.
+        let (arrays, metadata) = read_safetensors(&path).unwrap();
+        let format = ("format".to_string(), "crossmodal heads 1".to_string());
+        write_safetensors(&path, &arrays, &metadata.into_iter().chain([format]).collect()).unwrap();
+        assert!(Heads::load(&path).is_err());
+        let wide = vec![HeadWeights { weight: vec![1.; 2], bias: vec![0.; 2] }];
+        assert!(load(Head { layers: wide, dim: 2, ..good.clone() }).is_err());
         let infinite = Standardisation { mean: vec![f64::INFINITY], deviation: vec![1.] };
         for bad in [
             Head { layers: layer(f32::NAN, 0.), ..good.clone() },

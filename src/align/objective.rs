@@ -32,7 +32,8 @@ pub enum Objective {
         decoupled: bool,
         /// The weight of hard negatives.
         hard_negatives: f64,
-        /// Keys of earlier batches, of either side, that are further negatives; 0 for none.
+        /// Keys of earlier batches, of either side, that are further negatives; 0 for none. The longer it is, the more of them
+        /// are earlier keys of the very rows of a batch, or of their classes.
         queue: usize,
     },
     /// [`siglip`](crate::ops::siglip()), its bias learned from −10 on.
@@ -145,6 +146,15 @@ impl Terms<'_> {
 }
 
 impl Objective {
+    /// Its name without its options, as the command line has it.
+    ///
+    /// ```
+    /// assert_eq!(crossmodal::align::Objective::BarlowTwins.name(), "barlow");
+    /// ```
+    pub fn name(&self) -> String {
+        self.to_string().split(' ').next().unwrap_or_default().to_string()
+    }
+
     /// Whether it looks at directions only.
     pub(super) fn unit(&self) -> bool {
         !matches!(self, Objective::VicReg | Objective::BarlowTwins)
@@ -156,7 +166,7 @@ impl Objective {
     }
 
     /// Refuses options that a loss does not take.
-    pub(super) fn check(&self, batch_size: usize) -> Result<()> {
+    pub(super) fn check(&self, batch_size: usize, train: usize) -> Result<()> {
         let refuse =
             |argument, expected: &str, got: String| Err(Error::argument("align", argument, expected, got));
         match *self {
@@ -168,12 +178,13 @@ impl Objective {
                     let expected = "0 with the decoupled loss, which leaves the positives out";
                     return refuse("smoothing", expected, format!("{smoothing:?}"));
                 }
-                if !(hard_negatives >= 0. && hard_negatives.is_finite()) {
-                    return refuse(
-                        "hard negatives",
-                        "a finite number of at least 0",
-                        format!("{hard_negatives:?}"),
-                    );
+                if !(0. ..=1e6).contains(&hard_negatives) {
+                    return refuse("hard negatives", "0 to 1e6", format!("{hard_negatives:?}"));
+                }
+                if queue + batch_size > train {
+                    let expected =
+                        format!("at most {}: the training rows but for a batch", train - batch_size);
+                    return refuse("queue", &expected, queue.to_string());
                 }
                 if queue > 0 && queue < batch_size {
                     return refuse("queue", "0 or at least a batch", queue.to_string());
@@ -241,13 +252,16 @@ fn info_nce(tape: &Tape, x: &Var, y: &Var, terms: &Terms<'_>, options: InfoNceOp
     let Some(queues) = terms.queues.filter(|queues| !queues[0].is_empty()) else {
         return tape.apply(&INFO_NCE, options, &[x, y, terms.log_scale]);
     };
-    // Earlier keys of either side are no one's positives: they have no class.
-    let [mut rows, mut cols] = terms.classes.clone().map(|classes| classes.to_vec());
-    let with = |own: &Var, queue: &Queue, classes: &mut Vec<i64>| {
-        classes.extend(std::iter::repeat_n(-1, queue.len()));
-        tape.apply(&CONCAT, 0, &[own, &tape.constant(&queue.keys()?)])
+    let [rows, cols] = &terms.classes;
+    // One way at a time: no earlier key is compared with an earlier key. They are no one's positives: they have no class.
+    let one_way = |a: &Var, b: &Var, queue: &Queue, of_a: &Arc<[i64]>, of_b: &Arc<[i64]>| {
+        let b = tape.apply(&CONCAT, 0, &[b, &tape.constant(&queue.keys()?)])?;
+        let of_b: Arc<[i64]> = of_b.iter().copied().chain(std::iter::repeat_n(-1, queue.len())).collect();
+        let targets = Targets::Classes { rows: of_a.clone(), cols: of_b };
+        let options = InfoNceOptions { targets, symmetric: false, ..options.clone() };
+        tape.apply(&INFO_NCE, options, &[a, &b, terms.log_scale])
     };
-    let (x, y) = (with(x, &queues[0], &mut rows)?, with(y, &queues[1], &mut cols)?);
-    let targets = Targets::Classes { rows: rows.into(), cols: cols.into() };
-    tape.apply(&INFO_NCE, InfoNceOptions { targets, ..options }, &[&x, &y, terms.log_scale])
+    let (there, back) = (one_way(x, y, &queues[1], rows, cols)?, one_way(y, x, &queues[0], cols, rows)?);
+    let sum = tape.apply(&BINARY, Binary::Add, &[&there, &back])?;
+    tape.apply(&UNARY, Unary::Scale(0.5), &[&sum])
 }

@@ -218,7 +218,7 @@ impl Recipe {
         if u32::try_from(longest).ok().and_then(|steps| steps.checked_mul(recipe.epochs)).is_none() {
             return refuse("epochs", "fewer than 2^32 steps", recipe.epochs);
         }
-        recipe.objective.check(recipe.batch_size)?;
+        recipe.objective.check(recipe.batch_size, train)?;
         recipe.check_heads(data)
     }
 

@@ -1,4 +1,4 @@
-//! Training two linear heads.
+//! Training two heads.
 
 use super::data::Data;
 use super::heads::Heads;
@@ -175,7 +175,8 @@ impl Trainer {
 
     /// One step on the given rows; gives the loss before it, a scalar on the device.
     ///
-    /// On a GPU everything is recorded and then submitted; nothing is read back. Errors: a row that is not
+    /// On a GPU everything is recorded and then submitted; nothing is read back, but for triplets, which are mined on the host.
+    /// Errors: a row that is not
     /// there; the operations' errors.
     ///
     /// ```
@@ -236,12 +237,11 @@ impl Trainer {
         let all = tape.backward(&loss)?;
         let mut gradients = bound.gradients(&all);
         for (number, side, embeddings) in [(0, &self.left, &x), (1, &self.right, &y)] {
-            let Some(gradient) = all.get(embeddings) else { continue };
+            let Some(gradient) = all.get(embeddings).filter(|_| !side.network.layers.is_empty()) else {
+                continue;
+            };
             let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
             let of_parts = by_part(gradient, &sizes, side.views.len())?;
-            if side.network.layers.is_empty() {
-                continue;
-            }
             for (i, (part, gradient)) in parts.iter().zip(of_parts).enumerate() {
                 let tape = Tape::new();
                 let bound = self.parameters.on(&tape);
@@ -270,6 +270,8 @@ impl Trainer {
     fn loss(&self, tape: &Tape, bound: &Bound, x: &Var, y: &Var, batch: &[u32]) -> Result<Var> {
         let views = self.left.views.len();
         let class = |(i, &row): (usize, &u32)| match &self.classes {
+            // Of no class, it is still its own partner's.
+            Some(classes) if classes[row as usize] < 0 => i64::MAX - i as i64,
             Some(classes) => classes[row as usize],
             None => i as i64,
         };

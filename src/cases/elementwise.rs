@@ -51,7 +51,9 @@ pub(super) fn unary() -> Vec<Case> {
     cases.push(of_rule("softplus", &UNARY, Unary::Softplus, vec![x(30.)], saturating));
     // The logarithm of v^p is at most 2.5 ln 8.
     let power = (Tolerance::exponential(5.2), Tolerance::exponential(5.2));
-    for p in [0.5, 2., -1., 2.5] {
+    let zeros = Input::of(&[3], &[0., 1., 4.]);
+    cases.push(of_rule("power 0, at 0", &UNARY, Unary::Power(0.), vec![zeros], power));
+    for p in [0.5, 1., 2., -1., 2.5] {
         cases.push(of_rule(format!("power {p}"), &UNARY, Unary::Power(p), vec![positive()], power));
     }
     let at_zero = Input::of(&[4], &[0., 1., 4., 0.]);

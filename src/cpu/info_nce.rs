@@ -85,7 +85,7 @@ pub(crate) fn info_nce(
         let (first_row, rows, first_col, cols) = block;
         let scratch = &mut scratch[..rows * cols];
         logits(scratch, [&x, &y], scale, problem.d, block);
-        whole = (rows * cols == problem.n * problem.m).then(|| scratch.to_vec());
+        whole = ((rows, cols) == (problem.n, problem.m)).then(|| scratch.to_vec());
         if problem.symmetric {
             lines.aim_columns(scratch, block, &mut col_aims[first_col..first_col + cols]);
         }

@@ -94,7 +94,13 @@ impl<'a> Lines<'a> {
             && (problem.smoothing, problem.hard_negatives) == (0., 0.)
             && !problem.decoupled
             && !problem.exclude_self;
-        Lines { problem, soft, bonus: problem.hard_negatives as f32 / scale, scale, plain }
+        Lines {
+            problem,
+            soft,
+            bonus: if problem.hard_negatives == 0. { 0. } else { problem.hard_negatives as f32 / scale },
+            scale,
+            plain,
+        }
     }
 
     fn target(&self, i: usize, j: usize) -> f64 {

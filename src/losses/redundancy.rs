@@ -2,6 +2,7 @@
 
 use super::{add_number, binary, number, sum, sum_all, unary};
 use crate::autograd::{Tape, Var};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::matmul::MATMUL;
 use crate::ops::reduce::REDUCE;
@@ -122,11 +123,14 @@ pub fn vicreg(tape: &Tape, a: &Var, b: &Var, options: &VicRegOptions) -> Result<
 /// ```
 pub fn barlow_twins(tape: &Tape, a: &Var, b: &Var, lambda: f64) -> Result<Var> {
     let (n, _) = check("barlow_twins", a, b)?;
+    let centred = |side: &Var| binary(tape, Binary::Sub, side, &mean_over_rows(tape, side)?);
     let standardised = |side: &Var| -> Result<Var> {
-        let centred = binary(tape, Binary::Sub, side, &mean_over_rows(tape, side)?)?;
+        // Twice: the rounded mean of a constant is not the constant, and what is left of it would count as its variance.
+        let centred = centred(&centred(side)?)?;
         let variances = mean_over_rows(tape, &square(tape, &centred)?)?;
-        // The least that keeps a constant feature at 0 instead of 0/0.
-        let safe = add_number(tape, &variances, 1e-12)?;
+        // The least that the type holds and that keeps a constant feature at 0 instead of 0/0.
+        let least = if side.dtype() == DType::F16 { 1e-6 } else { 1e-12 };
+        let safe = add_number(tape, &variances, least)?;
         binary(tape, Binary::Mul, &centred, &unary(tape, Unary::Power(-0.5), &safe)?)
     };
     let (a, b) = (standardised(a)?, standardised(b)?);

@@ -47,7 +47,8 @@ pub fn sup_con(
 /// The similarities `[n, k]` of rows `x [n, d]` with negatives `[n, k, d]` of their own: the fourth input of
 /// [`INFO_NCE`](crate::ops::info_nce::INFO_NCE), which competes in its row and in no column.
 ///
-/// Errors: other axes; widths or row counts differ; types or devices differ.
+/// A row that the loss masks still takes part in this product: what is masked must be finite here. Errors: other axes; widths or
+/// row counts differ; types or devices differ.
 ///
 /// ```
 /// use crossmodal::ops::{InfoNceOptions, info_nce::INFO_NCE};

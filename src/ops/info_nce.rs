@@ -71,8 +71,9 @@ pub enum Targets {
 
 /// Which softmax loss it is, and how much scratch memory the blocks may take.
 ///
-/// The options combine, but for four pairs without a meaning, which are refused: smoothing or soft targets with
-/// `decoupled`, soft targets with `hard_negatives`, the diagonal with `exclude_self`.
+/// The options combine, but for pairs without a meaning, which are refused: smoothing or soft targets with `decoupled`, soft
+/// targets with `hard_negatives`, the diagonal with `exclude_self`, smoothing, `decoupled` and `hard_negatives` without targets, a
+/// symmetric loss per row of different numbers of rows and columns.
 ///
 /// ```
 /// use crossmodal::{Device, Tensor, ops::{InfoNceOptions, info_nce}};
@@ -232,8 +233,8 @@ fn check_options(x: &Tensor, (n, m): (usize, usize), options: &InfoNceOptions) -
     if !(0. ..1.).contains(&smoothing) {
         return refuse("smoothing", "0 to less than 1", format!("{smoothing:?}"));
     }
-    if !(hard >= 0. && hard.is_finite()) {
-        return refuse("hard_negatives", "a finite number of at least 0", format!("{hard:?}"));
+    if !(0. ..=1e6).contains(&hard) {
+        return refuse("hard_negatives", "0 to 1e6", format!("{hard:?}"));
     }
     if options.symmetric && options.reduction == Reduction::None && n != m {
         return refuse("reduction", "a mean or a sum where rows and columns differ in number", "none");

@@ -253,11 +253,10 @@ pub(super) fn forward(
             dispatch(gpu, &COLUMN_SWEEP, variant(), &params, &tensors, groups(cols_now, 64))?;
         }
         // The only block: it can be kept.
-        kept_sims = (rows_now * cols_now == problem.n * problem.m).then(|| sims.clone());
+        kept_sims = ((rows_now, cols_now) == (problem.n, problem.m)).then(|| sims.clone());
     }
     if let Some(extra) = extra.filter(|extra| !extra.is_empty()) {
-        let fresh = u32::from(problem.m == 0);
-        let params = Params { fresh, ..own_columns(problem) };
+        let params = own_columns(problem);
         let tensors = [extra, log_scale, &row_codes, &row_codes, soft, &rows.stats, &rows.aims];
         dispatch(gpu, &ROW_SWEEP, variant(), &params, &tensors, problem.n as u64)?;
     }

@@ -1,6 +1,6 @@
 //! The sigmoid loss: every pair by itself, without ever storing the N×M logits (but in f64, which is the plain definition).
 //!
-//! Block by block as [`info_nce`](super::info_nce), without statistics between the forward and the backward.
+//! Block by block as [`info_nce`](mod@super::info_nce), without statistics between the forward and the backward.
 //!
 //! ```
 //! use crossmodal::{Device, Tensor, autograd::Tape, ops::{SiglipOptions, siglip::SIGLIP}};

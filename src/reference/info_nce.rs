@@ -145,7 +145,10 @@ fn line(problem: &InfoNce, scale: f64, entries: &[Entry]) -> Option<(f64, Vec<f6
         return None;
     }
     let competes = |e: &Entry| e.kept && !(problem.decoupled && e.target > 0.);
-    let bonus = |e: &Entry| if e.target > 0. { 0. } else { problem.hard_negatives * e.logit / scale };
+    let bonus = |e: &Entry| {
+        let none = e.target > 0. || problem.hard_negatives == 0.;
+        if none { 0. } else { problem.hard_negatives * e.logit / scale }
+    };
     let z: Vec<f64> = entries.iter().filter(|e| competes(e)).map(|e| e.logit + bonus(e)).collect();
     if z.is_empty() {
         return Some((0., vec![0.; entries.len()]));
