@@ -366,8 +366,9 @@ fn names_need_not_be_unicode() {
 fn an_interrupt_ends_behind_the_epoch() {
     let place = Place::new();
     let line = place.align("--out run").replace("--epochs 4", "--epochs 100000");
-    let child = place.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = place.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while !place.path("run/checkpoint.safetensors").is_file() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
