@@ -1,7 +1,7 @@
 //! Features read row by row from where they lie on disk.
 
 use super::stored::Stored;
-use super::{Features, Source, file, locate};
+use super::{Features, Source, file, is_sharded, locate, shards};
 use crate::error::{Error, Result};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -31,6 +31,15 @@ const ELEMENTS_PER_TASK: usize = 1 << 16;
 /// ```
 #[derive(Debug)]
 pub struct MappedFeatures {
+    /// The matrix, or its shards, one behind the other.
+    parts: Vec<Part>,
+    rows: usize,
+    cols: usize,
+}
+
+/// One file.
+#[derive(Debug)]
+struct Part {
     /// The array without its elements.
     stored: Stored,
     file: File,
@@ -41,27 +50,24 @@ pub struct MappedFeatures {
 }
 
 impl MappedFeatures {
-    /// Maps the matrix that a source names, without reading it.
+    /// Maps the matrix that a source names, or the [`shards`](super::shards) of a folder, without reading it.
     ///
     /// Errors: what [`read_features`](super::read_features) refuses in a file but for its values, which are looked at when they are
-    /// read; a matrix in Fortran order, whose rows lie scattered over the file; the system's. Example: [`MappedFeatures`].
+    /// read; a matrix in Fortran order, whose rows lie scattered over the file; shards of different widths; the system's.
+    /// Example: [`MappedFeatures`].
     pub fn open(source: &Source) -> Result<MappedFeatures> {
-        let (stored, file, place) = locate(source)?;
-        let (_, [rows, cols]) = stored.matrix()?;
-        if stored.fortran {
-            return Err(
-                stored.refuse("expected rows one behind the other (C order), got Fortran order".into())
-            );
+        let parts = if is_sharded(source) {
+            let shard = |path| Part::open(&Source { path, tensor: None });
+            shards(&source.path)?.into_iter().map(shard).collect::<Result<Vec<_>>>()?
+        } else {
+            vec![Part::open(source)?]
+        };
+        let (rows, cols) = (parts.iter().map(|part| part.rows).sum(), parts[0].cols);
+        if let Some(part) = parts.iter().find(|part| part.cols != cols) {
+            let message = format!("expected {cols} columns, as the first shard has, got {}", part.cols);
+            return Err(part.stored.refuse(message));
         }
-        // SAFETY: the map is only read, and only as bytes, of which every value is valid. That nobody changes the file meanwhile is
-        // what the documentation asks for; `read` looks whether it has shrunk.
-        #[allow(unsafe_code, reason = "a file that others can change is mapped")]
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| file::failed(&source.path, &error))?;
-        // Advice that is not taken costs nothing but time.
-        #[cfg(unix)]
-        let _ = map.advise(memmap2::Advice::Sequential);
-        let place = place.start as usize..place.end as usize;
-        Ok(MappedFeatures { stored, file, map, place, rows, cols })
+        Ok(MappedFeatures { parts, rows, cols })
     }
 
     /// Samples. Example: [`MappedFeatures`].
@@ -83,18 +89,53 @@ impl MappedFeatures {
             let (expected, got) = (format!("a range within 0..{}", self.rows), format!("{rows:?}"));
             return Err(Error::argument("read", "rows", expected, got));
         }
+        let mut values = vec![0.; rows.len() * self.cols];
+        let (mut first, mut rest) = (0, values.as_mut_slice());
+        for part in &self.parts {
+            let own = rows.start.max(first)..rows.end.min(first + part.rows);
+            if !own.is_empty() {
+                let (now, later) = rest.split_at_mut(own.len() * self.cols);
+                part.read(own.start - first, now)?;
+                rest = later;
+            }
+            first += part.rows;
+        }
+        Ok(Features { rows: rows.len(), cols: self.cols, values })
+    }
+}
+
+impl Part {
+    fn open(source: &Source) -> Result<Part> {
+        let (stored, file, place) = locate(source)?;
+        let (_, [rows, cols]) = stored.matrix()?;
+        if stored.fortran {
+            return Err(
+                stored.refuse("expected rows one behind the other (C order), got Fortran order".into())
+            );
+        }
+        // SAFETY: the map is only read, and only as bytes, of which every value is valid. That nobody changes the file meanwhile is
+        // what the documentation asks for; `read` looks whether it has shrunk.
+        #[allow(unsafe_code, reason = "a file that others can change is mapped")]
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| file::failed(&source.path, &error))?;
+        // Advice that is not taken costs nothing but time.
+        #[cfg(unix)]
+        let _ = map.advise(memmap2::Advice::Sequential);
+        let place = place.start as usize..place.end as usize;
+        Ok(Part { stored, file, map, place, rows, cols })
+    }
+
+    /// Rows from `first` on, as many as `values` holds.
+    fn read(&self, first: usize, values: &mut [f32]) -> Result<()> {
         let now = self.file.metadata().map_err(|error| file::failed(&self.stored.source.path, &error))?.len();
         if now < self.place.end as u64 {
             return Err(self.stored.refuse(format!("the file has shrunk to {now} bytes while it was read")));
         }
-        let (count, each) = (rows.len(), (ELEMENTS_PER_TASK / self.cols).max(1));
-        let mut values = vec![0.; count * self.cols];
+        let each = (ELEMENTS_PER_TASK / self.cols).max(1);
         let tasks = values.par_chunks_mut(each * self.cols).enumerate();
         let done: Vec<Result<()>> =
-            tasks.map(|(task, values)| self.widen(rows.start + task * each, values)).collect();
+            tasks.map(|(task, values)| self.widen(first + task * each, values)).collect();
         // The first in the file, whichever was found first.
-        done.into_iter().collect::<Result<()>>()?;
-        Ok(Features { rows: count, cols: self.cols, values })
+        done.into_iter().collect()
     }
 
     /// Rows from `first` on, as many as `values` holds.

@@ -104,9 +104,9 @@ impl Features {
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub fn read_features(source: &Source) -> Result<Features> {
-    let named = ["npy", "safetensors"].iter().any(|own| source::has_extension(&source.path, own));
-    if source.tensor.is_none() && !named && source.path.is_dir() {
-        return shards::read_sharded(&source.path);
+    if is_sharded(source) {
+        let shards = MappedFeatures::open(source)?;
+        return shards.read(0..shards.rows());
     }
     read_stored(source)?.features()
 }
@@ -137,6 +137,12 @@ fn read_stored(source: &Source) -> Result<Stored> {
     file.seek(SeekFrom::Start(place.start)).map_err(|error| file::failed(&source.path, &error))?;
     stored.bytes = file::read_exactly(&source.path, file, place.end - place.start)?;
     Ok(stored)
+}
+
+/// Whether a source is a folder of shards: one that ends as a file would is not.
+fn is_sharded(source: &Source) -> bool {
+    let named = ["npy", "safetensors"].iter().any(|own| source::has_extension(&source.path, own));
+    source.tensor.is_none() && !named && source.path.is_dir()
 }
 
 /// The array a source names without its elements, the file, and where in the file they lie.

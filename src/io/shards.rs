@@ -1,20 +1,20 @@
 //! A matrix in several files, as clip-retrieval writes them: `img_emb_0.npy`, `img_emb_1.npy`, …
 
 use super::source::has_extension;
-use super::{Features, Source, read_features};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The shards of a folder in the order of their numbers: its files `PREFIX_NUMBER.npy` or `PREFIXNUMBER.npy`. Files of other
 /// types are left alone.
 ///
-/// Errors: the folder cannot be read; it has none; two prefixes; a `.npy` file without a number, or two with one number.
+/// Errors: the folder cannot be read; it has none; two prefixes; a `.npy` file without a number, two with one number, or one
+/// that is missing between others.
 ///
 /// ```
 /// # let folder = std::env::temp_dir().join(format!("crossmodal-doc-shards-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder).unwrap();
 /// use crossmodal::io::{Source, read_features, shards, write_npy};
-/// for (name, value) in [("emb_10.npy", 3.), ("emb_9.npy", 2.), ("emb_0.npy", 1.)] {
+/// for (name, value) in [("emb_10.npy", 3.), ("emb_9.npy", 2.), ("emb_8.npy", 1.)] {
 ///     write_npy(&folder.join(name), 1, 1, &[value])?;
 /// }
 /// assert!(shards(&folder)?[2].ends_with("emb_10.npy"));
@@ -54,34 +54,18 @@ pub fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
             found.iter().filter_map(|(_, _, path)| path.file_name()?.to_str()).take(4).collect();
         return Err(Error::file(folder, format!("{expected}, got {}", names.join(", "))));
     }
-    Ok(found.into_iter().map(|(.., path)| path).collect())
-}
-
-/// The shards of a folder as one matrix.
-pub(super) fn read_sharded(folder: &Path) -> Result<Features> {
-    let mut whole: Option<Features> = None;
-    for path in shards(folder)? {
-        let shard = read_features(&Source { path: path.clone(), tensor: None })?;
-        match &mut whole {
-            None => whole = Some(shard),
-            Some(whole) if whole.cols == shard.cols => {
-                whole.rows += shard.rows;
-                whole.values.extend(shard.values);
-            }
-            Some(whole) => {
-                let message =
-                    format!("expected {} columns, as the first shard has, got {}", whole.cols, shard.cols);
-                return Err(Error::file(path, message));
-            }
-        }
+    if let Some(pair) = found.windows(2).find(|pair| pair[1].0 != pair[0].0 + 1) {
+        let (missing, next) = (pair[0].0 + 1, pair[1].2.file_name().unwrap_or_default().to_string_lossy());
+        let message = format!("is a folder: expected a shard of number {missing}, the next in it is {next}");
+        return Err(Error::file(folder, message));
     }
-    Ok(whole.expect("a folder without shards was refused"))
+    Ok(found.into_iter().map(|(.., path)| path).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::write_npy;
+    use crate::io::{Source, read_features, write_npy};
 
     #[test]
     fn what_is_no_row_of_shards_is_refused() {
@@ -94,12 +78,18 @@ mod tests {
         write("emb_1.npy", 3);
         std::fs::write(folder.path().join("metadata_0.parquet"), "").unwrap();
         assert_eq!(shards(folder.path()).unwrap().len(), 2);
-        let message = read_sharded(folder.path()).unwrap_err().to_string();
+        let whole = || read_features(&Source { path: folder.path().into(), tensor: None });
+        let message = whole().unwrap_err().to_string();
         assert!(message.contains("emb_1.npy: expected 2 columns"), "{message}");
+        std::fs::remove_file(folder.path().join("emb_1.npy")).unwrap();
+        write("emb_2.npy", 2);
+        assert!(refused().contains("expected a shard of number 1, the next in it is emb_2.npy"));
+        write("emb_1.npy", 2);
+        assert_eq!(whole().unwrap().rows, 3);
         write("emb_01.npy", 2);
         assert!(refused().contains("different numbers"));
         std::fs::remove_file(folder.path().join("emb_01.npy")).unwrap();
-        write("other_2.npy", 2);
+        write("other_3.npy", 2);
         assert!(refused().contains("one prefix"));
         write("all.npy", 2);
         assert!(refused().contains("got all.npy"));
