@@ -28,19 +28,11 @@ const MEAN: u32 = 64u;
 // Each row has a loss, and so an upstream gradient, of its own.
 const PER_ROW: u32 = 128u;
 
-const NO_CLASS: u32 = 0xfffffffeu;
-const MASKED: u32 = 0xffffffffu;
-
 fn has(flag: u32) -> bool { return (params.flags & flag) != 0u; }
 
 // Whether there is an entry at row i and column j, of these codes.
 fn keeps(i: u32, j: u32, row_code: u32, col_code: u32) -> bool {
     return row_code != MASKED && col_code != MASKED && !(i == j && has(EXCLUDE_SELF) && !has(OWN_COLUMNS));
-}
-
-// 1 where they are of one class.
-fn same_class(row_code: u32, col_code: u32) -> f32 {
-    return select(0.0, 1.0, row_code == col_code && row_code < NO_CLASS);
 }
 
 // The similarity with the bonus of a negative.
@@ -109,7 +101,7 @@ fn workgroup_sum4(value: vec4<f32>, lane: u32) -> vec4<f32> {
 fn target_weight(i: u32, j: u32, row_code: u32, col_code: u32) -> f32 {
     if has(OWN_COLUMNS) || has(NO_TARGETS) { return 0.0; }
     if has(SOFT) { return soft[i * params.m + j]; }
-    return same_class(row_code, col_code);
+    return select(0.0, 1.0, same_class(row_code, col_code));
 }
 
 fn col_code_at(j: u32) -> u32 {

@@ -17,13 +17,10 @@ struct Params {
 @group(0) @binding(5) var<storage, read> col_codes: array<u32>;
 @group(0) @binding(6) var<storage, read_write> losses: array<f32>;
 
-const NO_CLASS: u32 = 0xfffffffeu;
-const MASKED: u32 = 0xffffffffu;
-
 // 1 for a pair, -1 for two that do not belong together, 0 where one of them is masked.
 fn sign_of(row_code: u32, col_code: u32) -> f32 {
     if row_code == MASKED || col_code == MASKED { return 0.0; }
-    return select(-1.0, 1.0, row_code == col_code && row_code < NO_CLASS);
+    return select(-1.0, 1.0, same_class(row_code, col_code));
 }
 
 // One workgroup per row of the block; adds to the row's loss so far, a fresh one is overwritten.

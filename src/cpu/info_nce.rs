@@ -7,7 +7,7 @@ use super::matmul::{View, product};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::reference::{InfoNce, MASKED, Reduction};
+use crate::reference::{InfoNce, LogitBlock, MASKED, Reduction};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -193,6 +193,26 @@ fn sweep_columns(logits: &[f32], cols: usize, partials: &mut [Partial]) {
     });
 }
 
+/// `∂X += G Y` and `∂Y += Gᵀ X` for a block of the gradient, where they are needed.
+pub(super) fn add_products(
+    block: &[f32],
+    [x, y]: [&[f32]; 2],
+    [dx, dy]: [&mut Option<Vec<f32>>; 2],
+    d: usize,
+    (first_row, rows, first_col, cols): LogitBlock,
+) {
+    let (of_rows, of_cols) = (first_row * d..(first_row + rows) * d, first_col * d..(first_col + cols) * d);
+    let view = |data, strides| View { data, strides };
+    if let Some(dx) = dx {
+        let (by_rows, y) = (view(block, (cols, 1)), view(&y[of_cols.clone()], (d, 1)));
+        product(&mut dx[of_rows.clone()], (rows, d, cols), by_rows, y, 1., true);
+    }
+    if let Some(dy) = dy {
+        let (by_cols, x) = (view(block, (1, cols)), view(&x[of_rows], (d, 1)));
+        product(&mut dy[of_cols], (cols, d, rows), by_cols, x, 1., true);
+    }
+}
+
 /// The gradients of x and of y, where they are needed, and of what each row has to itself.
 pub(crate) fn info_nce_backward(
     [x, y, log_scale]: [&Tensor; 3],
@@ -238,18 +258,7 @@ pub(crate) fn info_nce_backward(
             );
             lines.subtract_targets(row, i, first_col, &rows_factors, columns.as_ref());
         });
-        let by_rows = View { data: scratch, strides: (cols, 1) };
-        let by_cols = View { data: scratch, strides: (1, cols) };
-        if let Some(dx) = &mut dx {
-            let y_rows = View { data: &y[first_col * d..(first_col + cols) * d], strides: (d, 1) };
-            let dx_rows = &mut dx[first_row * d..(first_row + rows) * d];
-            product(dx_rows, (rows, d, cols), by_rows, y_rows, 1., true);
-        }
-        if let Some(dy) = &mut dy {
-            let x_rows = View { data: &x[first_row * d..(first_row + rows) * d], strides: (d, 1) };
-            let dy_rows = &mut dy[first_col * d..(first_col + cols) * d];
-            product(dy_rows, (cols, d, rows), by_cols, x_rows, 1., true);
-        }
+        add_products(scratch, [&x, &y], [&mut dx, &mut dy], d, block);
     }
     let own = |(i, own): (usize, &[f32])| {
         let mut row: Vec<f32> = own.iter().map(|v| v * scale).collect();

@@ -1,7 +1,6 @@
 //! The sigmoid loss block by block; rows are shared out to threads, each summed in order.
 
-use super::info_nce::{kept, logits};
-use super::matmul::{View, product};
+use super::info_nce::{add_products, kept, logits};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::reference::{LogitBlock, Reduction, Siglip, block_size, blocks};
@@ -52,18 +51,20 @@ pub(crate) fn siglip(
     vec![losses.iter().sum::<f64>() * problem.weight()]
 }
 
-/// The gradients of x, of y and of the bias.
+/// The gradients of x and of y, where they are needed, and of the bias.
 pub(crate) fn siglip_backward(
     [x, y, log_scale, bias]: [&Tensor; 4],
     upstream: &Tensor,
+    [needs_x, needs_y]: [bool; 2],
     problem: &Siglip,
     scratch_bytes: usize,
-) -> Result<[Tensor; 3]> {
+) -> Result<(Option<Tensor>, Option<Tensor>, Tensor)> {
     let (d, shapes) = (problem.d, [x.shape(), y.shape()]);
     let (x, y) = (kept(x, &problem.rows), kept(y, &problem.cols));
     let (scale, bias) = (super::f32s(log_scale)[0].exp(), super::f32s(bias)[0]);
     let (upstream, weight) = (super::f32s(upstream), problem.weight() as f32);
-    let (mut dx, mut dy) = (vec![0f32; problem.n * d], vec![0f32; problem.m * d]);
+    let sum = |needed: bool, rows: usize| needed.then(|| vec![0f32; rows * d]);
+    let (mut dx, mut dy) = (sum(needs_x, problem.n), sum(needs_y, problem.m));
     let mut of_bias = vec![0f64; problem.n];
     for_blocks([&x, &y], scale, problem, scratch_bytes, |logits, (first_row, rows, first_col, cols)| {
         let of_bias = &mut of_bias[first_row..first_row + rows];
@@ -80,17 +81,13 @@ pub(crate) fn siglip_backward(
                 *v = scale * g;
             }
         });
-        let view = |data, strides| View { data, strides };
-        let x_rows = &x[first_row * d..(first_row + rows) * d];
-        let y_rows = &y[first_col * d..(first_col + cols) * d];
-        let dx_rows = &mut dx[first_row * d..(first_row + rows) * d];
-        let dy_rows = &mut dy[first_col * d..(first_col + cols) * d];
-        product(dx_rows, (rows, d, cols), view(logits, (cols, 1)), view(y_rows, (d, 1)), 1., true);
-        product(dy_rows, (cols, d, rows), view(logits, (1, cols)), view(x_rows, (d, 1)), 1., true);
+        add_products(logits, [&x, &y], [&mut dx, &mut dy], d, (first_row, rows, first_col, cols));
     });
     let db = vec![of_bias.iter().sum::<f64>() as f32];
-    let tensor = |shape: &[usize], values| super::tensor(shape, DType::F32, values);
-    Ok([tensor(shapes[0], dx)?, tensor(shapes[1], dy)?, tensor(&[], db)?])
+    let tensor = |shape: &[usize], values: Option<Vec<f32>>| {
+        values.map(|values| super::tensor(shape, DType::F32, values)).transpose()
+    };
+    Ok((tensor(shapes[0], dx)?, tensor(shapes[1], dy)?, super::tensor(&[], DType::F32, db)?))
 }
 
 fn sigmoid(v: f32) -> f32 {

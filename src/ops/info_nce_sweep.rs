@@ -1,6 +1,6 @@
 //! The softmax losses on a GPU: a product for each block of similarities, and kernels around it.
 
-use super::logit_blocks::{add_product, block_bytes, copied, scratch, similarities};
+use super::logit_blocks::{add_products, block_bytes, copied, scratch, similarities};
 use super::{Reduce, ReduceOptions, dispatch, groups, parts, reduce};
 use crate::device::Device;
 use crate::dtype::DType;
@@ -13,6 +13,7 @@ use crate::tensor::Tensor;
 const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
     include_str!("../../shaders/lib/reduce.wgsl"),
+    include_str!("../../shaders/lib/codes.wgsl"),
     include_str!("../../shaders/info_nce.wgsl")
 );
 
@@ -313,22 +314,14 @@ pub(super) fn backward(
     let sum = |like: &Tensor, needed: bool| needed.then(|| uninit(like, like.shape())).transpose();
     let (mut dx, mut dy) = (sum(x, needs_x)?, sum(y, needs_y)?);
     let bytes = block_bytes(gpu, scratch_bytes);
-    let scratch = scratch(x, (problem.n, problem.m), bytes)?;
+    let scratch = if rest.len() > 2 { None } else { Some(scratch(x, (problem.n, problem.m), bytes)?) };
     for block in problem.blocks(bytes) {
-        let (first_row, rows, first_col, cols) = block;
-        let sims = &match rest.get(2) {
-            Some(kept) => copied(kept)?,
-            None => similarities(gpu, [x, y], &scratch, block)?,
+        let sims = &match (&scratch, rest.get(2)) {
+            (Some(scratch), _) => similarities(gpu, [x, y], scratch, block)?,
+            (None, kept) => copied(kept.expect("what is not made again was kept"))?,
         };
         turn(&params(problem, block), sims)?;
-        // ∂X += G Y and ∂Y += Gᵀ X, the first block of each row and column writing instead of adding.
-        let size = (rows, cols);
-        if let Some(dx) = &mut dx {
-            add_product(gpu, (sims, false), (y, first_col), (dx, first_row), size, first_col > 0)?;
-        }
-        if let Some(dy) = &mut dy {
-            add_product(gpu, (sims, true), (x, first_row), (dy, first_col), size, first_row > 0)?;
-        }
+        add_products(gpu, sims, [x, y], [&mut dx, &mut dy], block)?;
     }
     let dextra = match extra {
         Some(extra) if !extra.is_empty() => {

@@ -30,9 +30,28 @@ pub(super) fn similarities(
     Ok(scratch.clone())
 }
 
+/// `∂X += G Y` and `∂Y += Gᵀ X` for a block of the gradient, where they are needed; the first block of each row and column writes
+/// instead of adding.
+pub(super) fn add_products(
+    gpu: &Gpu,
+    block: &Tensor,
+    [x, y]: [&Tensor; 2],
+    [dx, dy]: [&mut Option<Tensor>; 2],
+    (first_row, rows, first_col, cols): LogitBlock,
+) -> Result<()> {
+    let size = (rows, cols);
+    if let Some(dx) = dx {
+        add_product(gpu, (block, false), (y, first_col), (dx, first_row), size, first_col > 0)?;
+    }
+    if let Some(dy) = dy {
+        add_product(gpu, (block, true), (x, first_row), (dy, first_col), size, first_row > 0)?;
+    }
+    Ok(())
+}
+
 /// Adds the product of a block of the gradient, or of its transpose, and the rows of `other` from `second` on to the rows of
 /// `sum` from `first` on; writes it where it is the first.
-pub(super) fn add_product(
+fn add_product(
     gpu: &Gpu,
     (block, transposed): (&Tensor, bool),
     (other, second): (&Tensor, usize),

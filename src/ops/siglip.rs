@@ -16,7 +16,7 @@
 
 use super::info_nce::{Targets, codes, dot};
 use super::info_nce_sweep::{kept_rows, uninit};
-use super::logit_blocks::{add_product, block_bytes, scratch, similarities};
+use super::logit_blocks::{add_products, block_bytes, scratch, similarities};
 use super::{
     Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, dispatch, expect_inputs,
     host, reduce, scale, stats_dtype,
@@ -35,6 +35,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/lib/grid.wgsl"),
     include_str!("../../shaders/lib/reduce.wgsl"),
     include_str!("../../shaders/lib/math.wgsl"),
+    include_str!("../../shaders/lib/codes.wgsl"),
     include_str!("../../shaders/siglip.wgsl")
 );
 
@@ -262,37 +263,40 @@ fn backward(options: &SiglipOptions, saved: &Saved<'_>) -> Result<Vec<Option<Ten
     let [x, y, log_scale, bias] = &widened([x, y, log_scale, bias])?;
     let upstream = &cast(saved.grad(), DType::F32)?;
     let inputs = [x, y, log_scale, bias];
-    let [dx, dy, db] = match x.device() {
-        Device::Cpu => cpu::siglip_backward(inputs, upstream, &problem, options.scratch_bytes)?,
-        Device::Gpu(gpu) => gradients(gpu, inputs, upstream, &problem, options.scratch_bytes)?,
+    // The gradient of the scale is made of that of x.
+    let needs = [saved.needs[0] || saved.needs[2], saved.needs[1]];
+    let (dx, dy, db) = match x.device() {
+        Device::Cpu => cpu::siglip_backward(inputs, upstream, needs, &problem, options.scratch_bytes)?,
+        Device::Gpu(gpu) => gradients(gpu, inputs, upstream, needs, &problem, options.scratch_bytes)?,
     };
     // ∂t = ⟨X, ∂X⟩: no pass over the logits.
-    let dt = dot(&kept_rows(x, &problem.rows)?, &dx)?;
-    [dx, dy, dt, db].iter().map(|gradient| cast(gradient, dtype).map(Some)).collect()
+    let dt = dx.as_ref().filter(|_| saved.needs[2]);
+    let dt = dt.map(|dx| dot(&kept_rows(x, &problem.rows)?, dx)).transpose()?;
+    let all = [dx, dy, dt, Some(db)].into_iter();
+    all.map(|gradient| gradient.map(|gradient| cast(&gradient, dtype)).transpose()).collect()
 }
 
-/// The gradients of x, of y and of the bias.
+/// The gradients of x and of y, where they are needed, and of the bias.
 fn gradients(
     gpu: &Gpu,
     [x, y, log_scale, bias]: [&Tensor; 4],
     upstream: &Tensor,
+    [needs_x, needs_y]: [bool; 2],
     problem: &Siglip,
     scratch_bytes: usize,
-) -> Result<[Tensor; 3]> {
+) -> Result<(Option<Tensor>, Option<Tensor>, Tensor)> {
     let [x, y, row_codes, col_codes] = &prepared([x, y], problem)?;
-    let (mut dx, mut dy) = (uninit(x, x.shape())?, uninit(y, y.shape())?);
+    let sum = |like: &Tensor, needed: bool| needed.then(|| uninit(like, like.shape())).transpose();
+    let (mut dx, mut dy) = (sum(x, needs_x)?, sum(y, needs_y)?);
     let bias_parts = uninit(x, &[problem.n])?;
     let (size, bytes) = ((problem.n, problem.m), block_bytes(gpu, scratch_bytes));
     let scratch = scratch(x, size, bytes)?;
     for block in blocks(size, bytes) {
-        let (first_row, rows, first_col, cols) = block;
         let sims = &similarities(gpu, [x, y], &scratch, block)?;
         let tensors = [upstream, log_scale, bias, row_codes, col_codes, sims, &bias_parts];
-        dispatch(gpu, &BACKWARD, Variant::of(DType::F32), &params(problem, block), &tensors, rows as u64)?;
-        let size = (rows, cols);
-        add_product(gpu, (sims, false), (y, first_col), (&mut dx, first_row), size, first_col > 0)?;
-        add_product(gpu, (sims, true), (x, first_row), (&mut dy, first_col), size, first_row > 0)?;
+        dispatch(gpu, &BACKWARD, Variant::of(DType::F32), &params(problem, block), &tensors, block.1 as u64)?;
+        add_products(gpu, sims, [x, y], [&mut dx, &mut dy], block)?;
     }
     let db = reduce(&bias_parts, &ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: false })?;
-    Ok([dx, dy, db])
+    Ok((dx, dy, db))
 }

@@ -38,6 +38,10 @@ pub const NO_CLASS: u32 = u32::MAX - 1;
 /// The code of a row or column that is masked.
 pub const MASKED: u32 = u32::MAX;
 
+pub(super) fn same_class(row: u32, col: u32) -> bool {
+    row == col && row < NO_CLASS
+}
+
 /// A softmax loss over the logits `L = eᵗ X Yᵀ [n, m]`, and `k` more columns that each row has to itself.
 ///
 /// A *line*, a row or a column of L, has weights `T` over its entries, those that count scaled to sum to one. Its loss is
@@ -121,7 +125,7 @@ impl InfoNce {
     /// The weight of column j among the targets of row i, before it is scaled.
     pub(crate) fn target(&self, soft: &[f64], i: usize, j: usize) -> f64 {
         match self.targets {
-            TargetKind::Codes => f64::from(self.rows[i] == self.cols[j] && self.rows[i] < NO_CLASS),
+            TargetKind::Codes => f64::from(same_class(self.rows[i], self.cols[j])),
             TargetKind::Soft => soft[i * self.m + j],
             TargetKind::None => 0.,
         }

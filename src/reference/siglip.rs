@@ -1,6 +1,7 @@
 //! The sigmoid loss with the logits written out.
 
-use super::{MASKED, NO_CLASS, Reduction, Unary};
+use super::info_nce::same_class;
+use super::{MASKED, Reduction, Unary};
 
 /// A sigmoid loss over the logits `L = eᵗ X Yᵀ + b [n, m]`: `Σ_ij softplus(−z_ij L_ij)`, z = 1 where row and column are of
 /// one class, else −1.
@@ -18,7 +19,7 @@ pub struct Siglip {
     pub m: usize,
     /// Features.
     pub d: usize,
-    /// The code of each row: [`MASKED`], [`NO_CLASS`], or its class.
+    /// The code of each row: [`MASKED`], [`NO_CLASS`](super::NO_CLASS), or its class.
     pub rows: Vec<u32>,
     /// The code of each column.
     pub cols: Vec<u32>,
@@ -30,7 +31,7 @@ impl Siglip {
     /// Whether row i and column j belong together; none where one of them is masked.
     pub(crate) fn is_pair(&self, i: usize, j: usize) -> Option<bool> {
         let (row, col) = (self.rows[i], self.cols[j]);
-        (row != MASKED && col != MASKED).then_some(row == col && row < NO_CLASS)
+        (row != MASKED && col != MASKED).then_some(same_class(row, col))
     }
 
     /// What the loss of a row is multiplied by: for a mean, one over the rows that count.

@@ -1,0 +1,9 @@
+// What a row or column is: its class, or one of these.
+// Of no class: a negative only.
+const NO_CLASS: u32 = 0xfffffffeu;
+// Not there at all.
+const MASKED: u32 = 0xffffffffu;
+
+fn same_class(row_code: u32, col_code: u32) -> bool {
+    return row_code == col_code && row_code < NO_CLASS;
+}
