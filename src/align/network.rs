@@ -3,7 +3,7 @@
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;
-use crate::nn::{Bound, Linear, Parameters};
+use crate::nn::{Bound, Linear, Mlp, Parameters};
 use crate::ops::binary::BINARY;
 use crate::ops::l2_normalize::L2_NORMALIZE;
 use crate::ops::unary::UNARY;
@@ -45,13 +45,13 @@ impl HeadWeights {
 /// Layers with GELU between them, the input perhaps mixed in behind the last: none is the identity.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
-    pub(super) layers: Vec<Linear>,
+    mlp: Mlp,
     /// `r`: the result is `r f(x) + (1 − r) x`.
     pub(super) residual: Option<f64>,
 }
 
 impl Network {
-    /// Puts layers on a device, their parameters named `name.weight` or, of several, `name.0.weight`.
+    /// Puts layers on a device.
     pub(super) fn new(
         device: &Device,
         parameters: &mut Parameters,
@@ -60,24 +60,19 @@ impl Network {
         weights: Vec<HeadWeights>,
         residual: Option<f64>,
     ) -> Result<Network> {
-        let (mut width, count, mut layers) = (inputs, weights.len(), vec![]);
-        for (i, HeadWeights { weight, bias }) in weights.into_iter().enumerate() {
-            let own = if count == 1 { name.to_string() } else { format!("{name}.{i}") };
-            let outputs = bias.len();
-            let layer = Linear::from_weights(device, parameters, &own, (width, outputs), weight, bias)?;
-            let activation = (i + 1 < count).then_some(Unary::Gelu);
-            layers.push(Linear { activation, ..layer });
-            width = outputs;
-        }
-        Ok(Network { layers, residual })
+        let weights = weights.into_iter().map(|layer| (layer.weight, layer.bias)).collect();
+        let mlp = Mlp::from_weights(device, parameters, name, inputs, weights, Unary::Gelu)?;
+        Ok(Network { mlp, residual })
+    }
+
+    /// Whether there is nothing to learn.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.mlp.layers.is_empty()
     }
 
     /// `x [rows, inputs]` in the shared space, rows of length one if `unit`.
     pub(super) fn forward(&self, tape: &Tape, bound: &Bound, x: &Var, unit: bool) -> Result<Var> {
-        let mut z = x.clone();
-        for layer in &self.layers {
-            z = layer.forward(tape, bound, &z)?;
-        }
+        let mut z = self.mlp.forward(tape, bound, x)?;
         if let Some(ratio) = self.residual {
             let part = |v: &Var, c: f64| tape.apply(&UNARY, Unary::Scale(c), &[v]);
             z = tape.apply(&BINARY, Binary::Add, &[&part(&z, ratio)?, &part(x, 1. - ratio)?])?;
@@ -90,6 +85,6 @@ impl Network {
             let values = |id| parameters.get(id).value.to_vec();
             Ok(HeadWeights { weight: values(linear.weight)?, bias: values(linear.bias)? })
         };
-        self.layers.iter().map(layer).collect()
+        self.mlp.layers.iter().map(layer).collect()
     }
 }

@@ -85,7 +85,7 @@ impl Side {
         let view = |(i, view): (usize, &Tensor)| {
             let indices = Indices::new(view.device(), rows)?;
             let mut x = gather(view, &indices)?.to_device(device)?;
-            if let Some(own) = dropout.filter(|_| !self.network.layers.is_empty()) {
+            if let Some(own) = dropout.filter(|_| !self.network.is_fixed()) {
                 let first = own.first.wrapping_mul(view.shape()[1] as u32);
                 x = ops::dropout(&x, &Dropout { seed: own.seed ^ ((i as u64) << 56), first, ..own })?;
             }

@@ -237,7 +237,7 @@ impl Trainer {
         let all = tape.backward(&loss)?;
         let mut gradients = bound.gradients(&all);
         for (number, side, embeddings) in [(0, &self.left, &x), (1, &self.right, &y)] {
-            let Some(gradient) = all.get(embeddings).filter(|_| !side.network.layers.is_empty()) else {
+            let Some(gradient) = all.get(embeddings).filter(|_| !side.network.is_fixed()) else {
                 continue;
             };
             let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();

@@ -56,6 +56,38 @@ impl Mlp {
         Ok(Mlp { layers })
     }
 
+    /// Layers of given weights `[inputs, outputs]` and biases `[outputs]`, first to last; parameters are named as [`Mlp::new`]
+    /// names them. No layer at all is the identity.
+    ///
+    /// Errors: a slice has another length; the names are taken; the device's.
+    ///
+    /// ```
+    /// use crossmodal::{Device, nn::{Mlp, Parameters}, ops::Unary};
+    /// let mut parameters = Parameters::default();
+    /// let weights = vec![(vec![1., 2.], vec![0., 0.]), (vec![1., 1.], vec![0.5])];
+    /// let mlp = Mlp::from_weights(&Device::Cpu, &mut parameters, "mlp", 1, weights, Unary::Relu)?;
+    /// assert_eq!((mlp.layers.len(), mlp.layers[1].activation), (2, None));
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn from_weights(
+        device: &Device,
+        parameters: &mut Parameters,
+        name: &str,
+        inputs: usize,
+        weights: Vec<(Vec<f32>, Vec<f32>)>,
+        activation: Unary,
+    ) -> Result<Mlp> {
+        let (count, mut width, mut layers) = (weights.len(), inputs, vec![]);
+        for (i, (weight, bias)) in weights.into_iter().enumerate() {
+            let sizes = (width, bias.len());
+            let layer =
+                Linear::from_weights(device, parameters, &format!("{name}.{i}"), sizes, weight, bias)?;
+            layers.push(Linear { activation: (i + 1 < count).then_some(activation), ..layer });
+            width = sizes.1;
+        }
+        Ok(Mlp { layers })
+    }
+
     /// The layers applied in turn: `x [..., first size]` to `[..., last size]`. Errors: the operations'.
     /// Example: [`Mlp`].
     pub fn forward(&self, tape: &Tape, parameters: &Bound, x: &Var) -> Result<Var> {
