@@ -117,9 +117,11 @@ impl Args {
                 return Err(Failure::new(format!("--prompts needs {flag}: which class is right?")));
             }
             if tasks.is_empty() {
-                let message =
-                    "there is nothing to score: name --right FILE, or --labels FILE with --split FILE";
-                return Err(Failure::new(message));
+                return Err(Failure::new(if self.labels.is_some() {
+                    "--labels needs --split FILE, for knn and probe, or --prompts FILE, for zeroshot"
+                } else {
+                    "there is nothing to score: name --right FILE, or --labels FILE with --split FILE"
+                }));
             }
             return Ok(tasks);
         }
@@ -161,7 +163,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if args.json {
         output::print_json(&Value::Object(report.json()))?;
     } else {
-        output::print(&report.table())?;
+        let written: Vec<_> =
+            files.iter().map(|(path, _)| format!("\nwritten  {}", path.display())).collect();
+        output::print(&(report.table() + &written.concat()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::eval::Task;
 use crate::eval_inputs::{Classed, Inputs};
 use crate::failure::Failure;
-use crate::{scores, table};
+use crate::{scores, table, words};
 
 /// A classifier's scores.
 struct Classified {
@@ -192,8 +192,7 @@ impl Report {
             let (l, r) = (found(&matching.left_to_right), found(&matching.right_to_left));
             let retrieval = matching.retrieval();
             sections.push(if self.is_of_pairs {
-                let pairs = if left == 1 { "pair" } else { "pairs" };
-                format!("{left} {pairs}\n\n{}", scores::table(&retrieval, left))
+                format!("{}\n\n{}", words::count(left, "pair"), scores::table(&retrieval, left))
             } else {
                 let scores = scores::table_of_ids(&retrieval);
                 format!(

@@ -51,10 +51,10 @@ impl Plan {
     /// The plan that the command line asks for.
     pub(crate) fn new(out: Option<&Path>, resume: bool, force: bool) -> Result<Plan, Failure> {
         let Some(out) = out else {
-            return if resume {
-                Err(Failure::new("--resume needs --out DIR: which run?"))
-            } else {
-                Ok(Plan::Next)
+            return match [resume, force] {
+                [true, _] => Err(Failure::new("--resume needs --out DIR: which run?")),
+                [_, true] => Err(Failure::new("--force needs --out DIR: which run?")),
+                _ => Ok(Plan::Next),
             };
         };
         let name = out.display();

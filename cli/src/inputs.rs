@@ -32,14 +32,22 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// What is named (left with its views; right, split, labels), else what the `notes` of the run to be resumed say, else the emoji data where
-    /// neither side is named.
+    /// What is named (left with its views; right, split, labels), else what the `notes` of the run to be resumed say, else the
+    /// emoji data where neither side is named.
     pub(crate) fn new(
         lefts: Vec<Source>,
         [right, split, labels]: [Option<Source>; 3],
         notes: Option<&BTreeMap<String, String>>,
     ) -> Result<Inputs, Failure> {
         let noted = |key: &str| notes?.get(key).map(|text| Source::parse(text));
+        if let (true, Some(source), Some(folder)) =
+            (lefts.is_empty(), noted("left"), notes.and_then(|notes| notes.get("folder")))
+            && !source.path.exists()
+        {
+            return Err(Failure::new(format!(
+                "{source}: no such file here; the run was started in {folder}: resume it there, or name its inputs"
+            )));
+        }
         let mut lefts = lefts.into_iter();
         let (left, mut views): (_, Vec<_>) = (lefts.next(), lefts.collect());
         if left.is_none() {
@@ -78,7 +86,8 @@ impl Inputs {
         let split = self.split.iter().map(|source| named("split", source));
         let labels = self.labels.iter().map(|source| named("labels", source));
         let all = sides.chain(split).chain(labels).chain(self.views.iter().enumerate().map(view));
-        all.map(|(key, source)| (key, source.to_string())).collect()
+        let here = std::env::current_dir().map(|folder| ("folder".to_string(), folder.display().to_string()));
+        all.map(|(key, source)| (key, source.to_string())).chain(here.ok()).collect()
     }
 
     /// How the rows are split, in words.

@@ -13,7 +13,7 @@ pub(crate) fn listen() {
         if ASKED.swap(true, Relaxed) {
             std::process::exit(STATUS.into());
         }
-        crate::output::note("\ninterrupted: ending behind this epoch; once more ends at once");
+        crate::output::note("\ninterrupted: ending after this epoch; once more ends at once");
     });
     if let Err(error) = listening {
         log::warn!("an interrupt will end the run at once: {error}");

@@ -41,9 +41,9 @@ impl Job {
             self.finish(&trainer, &journal)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let epochs = words::epochs(done);
+        let epochs = words::count(done as usize, "epoch");
         output::note(&format!(
-            "{folder}: stopped after {done} {epochs}; continue with --out {folder} --resume"
+            "{folder}: stopped after {epochs}; to go on: crossmodal align --out {folder} --resume"
         ));
         Ok(if interrupt::asked() { ExitCode::from(interrupt::STATUS) } else { ExitCode::SUCCESS })
     }
@@ -68,9 +68,9 @@ impl Job {
     /// An error in training, with what is left of the run.
     fn kept(&self, error: crossmodal::Error, done: u32) -> Failure {
         let Output { folder, work, .. } = &self.output;
-        let (epochs, work) = (words::epochs(done), work.display());
+        let (epochs, work) = (words::count(done as usize, "epoch"), work.display());
         let error = words::flags(error, &self.inputs);
-        let mut text = format!("{error}; {work} keeps the {done} {epochs} before");
+        let mut text = format!("{error}; {work} keeps the {epochs} before");
         if self.output.work != *folder {
             text += &format!(", {} is as it was", folder.display());
         }

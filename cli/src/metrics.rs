@@ -113,11 +113,12 @@ pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
     }
     let checkpoint = if number("strength").is_some() { String::new() } else { format!(", {CHECKPOINT}") };
     Some(format!(
-        "left   {}\nright  {}\n\n\
+        "left   {}\nright  {}\nsplit  {}\n\n\
          Retrieval among {rows} test rows, {heads}:\n\n{}\n\
          device  {}\ntime    {time}\nfiles   {}: {HEADS}, {METRICS}, {JOURNAL},\n        {LEFT}, {RIGHT}{checkpoint}\n",
         text("left")?,
         text("right")?,
+        text("split")?,
         scores::table(&scores::from_json(metrics)?, rows as usize),
         text("device")?,
         folder.display(),

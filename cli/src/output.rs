@@ -35,7 +35,7 @@ pub(crate) fn write_all(files: &[(PathBuf, Vec<u8>)], force: bool) -> Result<(),
         // Also a link that leads nowhere is something that is there.
         if !force && path.symlink_metadata().is_ok() {
             let path = path.display();
-            return Err(Failure::new(format!("{path}: there is such a file already; --force replaces it")));
+            return Err(Failure::new(format!("{path}: it exists already; --force replaces it")));
         }
     }
     for (path, bytes) in files {

@@ -33,7 +33,7 @@ pub(crate) fn draw(inputs: &Inputs, matching: &Matching) -> Result<Vec<Plot>, Fa
 }
 
 fn axis(title: &str, from: f64, to: f64) -> Axis {
-    Axis { title: title.into(), from, to, is_log: false }
+    Axis { title: title.into(), from, to, is_log: false, is_whole: false }
 }
 
 /// Left rows and their first correct item, evenly spaced and sorted by class where there are classes.
@@ -108,7 +108,7 @@ fn ranks(matching: &Matching, is_of_pairs: bool) -> String {
     let galleries = [matching.right_to_left.len(), matching.left_to_right.len()];
     let most = galleries[0].max(galleries[1]).max(2) as f64;
     let queries = sides.map(|ranks| ranks.iter().flatten().count());
-    let x = Axis { title: "k, items looked at".into(), from: 1., to: most, is_log: true };
+    let x = Axis { title: "k, items looked at".into(), from: 1., to: most, is_log: true, is_whole: true };
     let y = axis("R@k, queries with a correct item among the first k (%)", 0., 100.);
     let about = format!("{} queries left to right, {} right to left", queries[0], queries[1]);
     let mut chart = Chart::new("Ranks of the best correct item", &about, x, y, 32.);
@@ -152,12 +152,13 @@ pub(crate) fn training(run: &Path) -> Result<Vec<Plot>, Failure> {
             run.display()
         )));
     }
-    let epoch = || axis("epoch", 0., loss.iter().fold(1., |last: f64, point| last.max(point.0)));
+    let last = loss.iter().fold(1., |last: f64, point| last.max(point.0));
+    let epoch = || Axis { is_whole: true, ..axis("epoch", 1., last) };
     let best = epochs.iter().rev().find(|epoch| epoch["best"] == Value::Bool(true));
     let best = best.and_then(|epoch| epoch["epoch"].as_f64());
     let top = loss.iter().fold(0., |top: f64, point| top.max(point.1)) * 1.05;
     let marked = best.map_or(String::new(), |epoch| format!("; dotted: epoch {epoch}, best on validation"));
-    let about = format!("{} {}{marked}", loss.len(), words::epochs(loss.len() as u32));
+    let about = words::count(loss.len(), "epoch") + &marked;
     let mut chart =
         Chart::new("Training loss", &about, epoch(), axis("loss, mean of the epoch (nats)", 0., top), 32.);
     chart.line(&loss, BLUE, "", false);

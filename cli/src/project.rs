@@ -37,7 +37,9 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Outcome {
     check_out(args)?;
-    let heads = Heads::load(&args.heads).map_err(|error| Failure::new(format!("--heads {error}")))?;
+    let heads = Heads::load(&args.heads).map_err(|error| {
+        Failure::new(format!("--heads {error}; expected heads.safetensors of a run of align"))
+    })?;
     let (side, head, source) = match (&args.left, &args.right) {
         (Some(source), _) => ("left", &heads.left, source),
         (None, Some(source)) => ("right", &heads.right, source),

@@ -21,6 +21,8 @@ pub(crate) struct Axis {
     pub(crate) to: f64,
     /// In powers of ten. Needs `from` above 0.
     pub(crate) is_log: bool,
+    /// Whether it counts: halves are then not named.
+    pub(crate) is_whole: bool,
 }
 
 /// A chart in the making.
@@ -52,6 +54,7 @@ impl Axis {
         let power = 10f64.powf(rough.log10().floor());
         let step = [1., 2., 5., 10.].into_iter().map(|n| n * power).find(|step| *step >= rough * 0.999);
         let step = step.unwrap_or(10. * power);
+        let step = if self.is_whole { step.max(1.) } else { step };
         let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
         (first..=last).map(|n| n as f64 * step).collect()
     }
@@ -182,7 +185,7 @@ impl Chart {
             ));
         }
         self.add(format_args!("</g>"));
-        let axis = Axis { title: String::new(), from: low, to: high, is_log: false };
+        let axis = Axis { title: String::new(), from: low, to: high, is_log: false, is_whole: false };
         for tick in axis.ticks() {
             let y = BOTTOM - axis.place(tick) * (BOTTOM - TOP);
             self.add(format_args!("<path d=\"M{:.1} {y:.1}h5\" stroke=\"#222222\"/>", x + 18.));
@@ -235,7 +238,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        let axis = |from, to, is_log| Axis { title: String::new(), from, to, is_log };
+        let axis = |from, to, is_log| Axis { title: String::new(), from, to, is_log, is_whole: false };
         let names = |axis: Axis| axis.ticks().into_iter().map(number).collect::<Vec<_>>();
         assert_eq!(names(axis(0., 100., false)), ["0", "20", "40", "60", "80", "100"]);
         assert_eq!(names(axis(-0.34, 0.31, false)), ["-0.2", "0", "0.2"]);

@@ -17,7 +17,7 @@ pub(crate) fn check<'a>(
     }
     // Also a link that leads nowhere is something that is there.
     if !force && out.symlink_metadata().is_ok() {
-        return Err(Failure::new(format!("{shown}: there is such a file already; --force replaces it")));
+        return Err(Failure::new(format!("{shown}: it exists already; --force replaces it")));
     }
     // Found now, not when hours of work are to be written.
     if out.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::device::{DeviceArgs, describe};
 use crate::failure::{Failure, Outcome};
-use crate::{output, table};
+use crate::{output, table, words};
 
 /// Checks every operation on a device against its definition in f64
 #[derive(clap::Args)]
@@ -87,9 +87,10 @@ fn lines(row: &Row, verdicts: &[Verdict], widths: &[usize]) -> String {
 }
 
 fn summary(rows: usize, checks: usize, failed: usize) -> String {
+    let (rows, checks) = (words::count(rows, "operation"), words::count(checks, "check"));
     match failed {
-        0 => format!("\n{rows} operations, {checks} checks: all as they must be"),
-        _ => format!("\n{rows} operations, {checks} checks: {failed} FAILED"),
+        0 => format!("\n{rows}, {checks}: all as they must be"),
+        _ => format!("\n{rows}, {checks}: {failed} FAILED"),
     }
 }
 
@@ -120,6 +121,6 @@ mod tests {
                         wide (f32): 1.50 times what is allowed: out[3]: got 1e0, want 2e0\n    \
                         narrow (f32): NaN times what is allowed: out[3]: got 1e0, want 2e0\n";
         assert_eq!(text, expected);
-        assert_eq!(summary(1, 3, 2), "\n1 operations, 3 checks: 2 FAILED");
+        assert_eq!(summary(1, 3, 2), "\n1 operation, 3 checks: 2 FAILED");
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
     Failure::new(format!("{flag}: expected {expected}, got {got}"))
 }
 
-/// `epoch` or `epochs`.
-pub(crate) fn epochs(count: u32) -> &'static str {
-    if count == 1 { "epoch" } else { "epochs" }
+/// `1 epoch`, `2 epochs`.
+pub(crate) fn count(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

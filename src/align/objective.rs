@@ -9,6 +9,8 @@ use crate::ops::info_nce::INFO_NCE;
 use crate::ops::siglip::SIGLIP;
 use crate::ops::unary::UNARY;
 use crate::ops::{Binary, InfoNceOptions, Reduction, SiglipOptions, Targets, Unary};
+use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Bytes of scratch for a block of similarities: a batch of 2048 pairs keeps them for its backward.
@@ -71,7 +73,10 @@ impl std::fmt::Display for Objective {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Objective::InfoNce { smoothing, decoupled, hard_negatives, queue } => {
-                write!(f, "infonce {smoothing} {decoupled} {hard_negatives} {queue}")
+                write!(
+                    f,
+                    "infonce smoothing={smoothing} decoupled={decoupled} hard_negatives={hard_negatives} queue={queue}"
+                )
             }
             Objective::Siglip => write!(f, "siglip"),
             Objective::SupCon => write!(f, "supcon"),
@@ -81,7 +86,10 @@ impl std::fmt::Display for Objective {
                     Distance::SquaredEuclidean => "squared",
                     Distance::Cosine => "cosine",
                 };
-                write!(f, "triplet {distance} {margin} {softplus} {swap} {semi_hard}")
+                write!(
+                    f,
+                    "triplet distance={distance} margin={margin} softplus={softplus} swap={swap} semi_hard={semi_hard}"
+                )
             }
             Objective::Cosine => write!(f, "cosine"),
             Objective::VicReg => write!(f, "vicreg"),
@@ -90,36 +98,41 @@ impl std::fmt::Display for Objective {
     }
 }
 
-impl std::str::FromStr for Objective {
+impl FromStr for Objective {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let words: Vec<_> = text.split(' ').collect();
+        let mut words = text.split(' ');
+        let name = words.next().unwrap_or_default();
+        let options: HashMap<_, _> = words.filter_map(|word| word.split_once('=')).collect();
+        fn option<T: FromStr>(options: &HashMap<&str, &str>, name: &str) -> Option<T> {
+            options.get(name)?.parse().ok()
+        }
         let parsed = || {
-            Some(match words[..] {
-                ["infonce", smoothing, decoupled, hard_negatives, queue] => Objective::InfoNce {
-                    smoothing: smoothing.parse().ok()?,
-                    decoupled: decoupled.parse().ok()?,
-                    hard_negatives: hard_negatives.parse().ok()?,
-                    queue: queue.parse().ok()?,
+            Some(match name {
+                "infonce" => Objective::InfoNce {
+                    smoothing: option(&options, "smoothing")?,
+                    decoupled: option(&options, "decoupled")?,
+                    hard_negatives: option(&options, "hard_negatives")?,
+                    queue: option(&options, "queue")?,
                 },
-                ["siglip"] => Objective::Siglip,
-                ["supcon"] => Objective::SupCon,
-                ["triplet", distance, margin, softplus, swap, semi_hard] => Objective::Triplet {
-                    distance: match distance {
+                "siglip" => Objective::Siglip,
+                "supcon" => Objective::SupCon,
+                "triplet" => Objective::Triplet {
+                    distance: match *options.get("distance")? {
                         "euclidean" => Distance::Euclidean,
                         "squared" => Distance::SquaredEuclidean,
                         "cosine" => Distance::Cosine,
                         _ => return None,
                     },
-                    margin: margin.parse().ok()?,
-                    softplus: softplus.parse().ok()?,
-                    swap: swap.parse().ok()?,
-                    semi_hard: semi_hard.parse().ok()?,
+                    margin: option(&options, "margin")?,
+                    softplus: option(&options, "softplus")?,
+                    swap: option(&options, "swap")?,
+                    semi_hard: option(&options, "semi_hard")?,
                 },
-                ["cosine"] => Objective::Cosine,
-                ["vicreg"] => Objective::VicReg,
-                ["barlow"] => Objective::BarlowTwins,
+                "cosine" => Objective::Cosine,
+                "vicreg" => Objective::VicReg,
+                "barlow" => Objective::BarlowTwins,
                 _ => return None,
             })
         };

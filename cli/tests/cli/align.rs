@@ -241,6 +241,12 @@ fn a_resumed_run_needs_no_flags() {
     place.succeed(&place.align("--out parts --seed 7 --lr 0.01 --stop-after 2"));
     place.succeed("align --out parts --resume --device cpu");
     assert!(place.bytes("whole/heads.safetensors") == place.bytes("parts/heads.safetensors"));
+    // From where its files are not found, it says where they were.
+    std::fs::create_dir(place.path("elsewhere")).unwrap();
+    let mut command = place.command("align --out ../parts --resume --device cpu");
+    let output = command.current_dir(place.path("elsewhere")).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && text.contains("the run was started in"), "{text}");
     // Nor does one whose rows were split by the seed, or whose batch is no larger than there are rows.
     let line = "align --left left.npy --right left.npy --seed 7 --epochs 3 --device cpu --out";
     place.succeed(&format!("{line} all"));
@@ -376,7 +382,10 @@ fn an_interrupt_ends_behind_the_epoch() {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{text}");
-    assert!(text.contains("interrupted") && text.contains("continue with --out run --resume"), "{text}");
+    assert!(
+        text.contains("interrupted") && text.contains("to go on: crossmodal align --out run --resume"),
+        "{text}"
+    );
     let done = *place.epochs("run").last().unwrap();
     let info = crossmodal::align::Checkpoint::read(&place.path("run/checkpoint.safetensors")).unwrap();
     assert_eq!(u64::from(info.epochs_done), done);
@@ -407,6 +416,18 @@ fn shards_are_read_in_the_order_of_their_numbers() {
     assert!(output.status.success() && text.contains("img_emb_9.npy 5, img_emb_10.npy 10 (rows)"), "{text}");
     place.succeed(&format!("align --left left.npy --right left.npy {split} --out whole"));
     assert!(place.bytes("shards/left.npy") == place.bytes("whole/left.npy"));
+    // Searched as one matrix too, in pieces that do not end where the shards do.
+    let found = |corpus: &str| {
+        place.succeed(&format!("search --corpus {corpus} --queries left.npy -k 3 --device cpu"))
+    };
+    assert_eq!(found("img"), found("left.npy"));
+    // One that is missing between others.
+    std::fs::rename(place.path("img/img_emb_4.npy"), place.path("four.npy")).unwrap();
+    place.refuse(
+        &format!("align --left img --right text {split} --out other"),
+        &["img", "a shard of number 4"],
+    );
+    std::fs::rename(place.path("four.npy"), place.path("img/img_emb_4.npy")).unwrap();
     // A shard that is shorter than its partner, though the rows add up.
     write_npy(&place.path("text/text_emb_0.npy"), 4, 6, &left.values[..24]).unwrap();
     write_npy(&place.path("text/text_emb_10.npy"), 11, 6, &left.values[..66]).unwrap();

@@ -180,7 +180,8 @@ fn folders_that_are_taken() {
     place.refuse(&place.align("--out full"), &["full", "not empty", "--resume", "--force"]);
     place.refuse(&place.align("--out full --resume"), &["full", "no run to resume"]);
     place.refuse(&place.align("--out gone --resume"), &["gone", "no run to resume"]);
-    place.refuse(&place.align("--resume"), &["--out"]);
+    place.refuse(&place.align("--resume"), &["--resume needs --out"]);
+    place.refuse(&place.align("--force"), &["--force needs --out"]);
     for force in ["", "--force"] {
         place.refuse(&place.align(&format!("--out left.npy {force}")), &["left.npy", "got a file"]);
     }
