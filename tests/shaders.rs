@@ -5,15 +5,14 @@
 mod barriers;
 
 use crossmodal::DType::{self, F16, F32};
-use crossmodal::cases::{self, Scale};
+use crossmodal::cases;
 use crossmodal::gpu::{Access, Field, Kernel, Variant};
 use naga::back::{hlsl, msl};
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use naga::{
     AddressSpace, GlobalVariable, Handle, Module, ResourceBinding, ShaderStage, StorageAccess, TypeInner,
 };
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 
 /// What every WebGPU device has: storage bindings a stage, bytes of workgroup memory, invocations a workgroup.
 const MAX_STORAGE_BINDINGS: usize = 8;
@@ -325,43 +324,6 @@ fn to_msl(shader: &Shader) -> Result<String, String> {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
-/// The names of a folder's files with this ending.
-fn files(name: &str, ending: &str) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter_map(|name| name.strip_suffix(ending).map(str::to_string)).collect()
-}
-
-fn read(name: &str) -> String {
-    std::fs::read_to_string(folder(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
-
-#[test]
-fn every_shader_file_has_a_kernel_and_every_kernel_its_file() {
-    let named: BTreeSet<_> = kernels().map(|kernel| kernel.name.to_string()).collect();
-    assert_eq!(named, files("shaders", ".wgsl"), "kernels' names are left, files in shaders/ right");
-    for kernel in kernels() {
-        let text = read(&format!("shaders/{}.wgsl", kernel.name));
-        assert!(
-            kernel.source.ends_with(&text),
-            "{}/{}: its source does not end in its file",
-            kernel.name,
-            kernel.entry
-        );
-    }
-    for name in files("shaders/lib", ".wgsl") {
-        let text = read(&format!("shaders/lib/{name}.wgsl"));
-        assert!(
-            kernels().any(|kernel| kernel.source.contains(&text)),
-            "no kernel includes shaders/lib/{name}.wgsl"
-        );
-    }
-}
-
 #[test]
 fn every_entry_point_is_a_kernel() {
     let mut listed = BTreeMap::<_, Vec<_>>::new();
@@ -373,37 +335,5 @@ fn every_entry_point_is_a_kernel() {
         in_file.sort_unstable();
         in_table.sort_unstable();
         assert_eq!(in_file, in_table, "{name}: the file's entry points are left, the table's kernels right");
-    }
-}
-
-#[test]
-fn every_operation_has_a_row_and_every_row_its_operation() {
-    let mut modules = files("src/ops", ".rs");
-    for helper in ["info_nce_sweep", "logit_blocks", "matmul_parts", "mod", "parts", "rows", "rule"] {
-        assert!(modules.remove(helper), "src/ops/{helper}.rs is gone: take it off this test's list");
-    }
-    let rows: BTreeSet<_> = cases::TABLE.iter().map(|row| row.op.to_string()).collect();
-    assert_eq!(rows, modules, "rows of the table are left, files in src/ops right");
-    assert_eq!(rows.len(), cases::TABLE.len(), "an operation has two rows");
-    for row in cases::TABLE {
-        for kernel in row.kernels {
-            assert_eq!(
-                kernel.name, row.op,
-                "{}/{}: listed by the row of {}",
-                kernel.name, kernel.entry, row.op
-            );
-        }
-    }
-}
-
-#[test]
-fn every_row_has_cases_with_names_of_their_own() {
-    for row in cases::TABLE {
-        for (kind, cases) in [("cases", (row.cases)()), ("benches", (row.bench)(Scale::Small))] {
-            assert!(!cases.is_empty(), "{}: no {kind}", row.op);
-            let mut names = BTreeSet::new();
-            let twice = cases.iter().find(|case| !names.insert(case.name.as_str()));
-            assert!(twice.is_none(), "{}: two {kind} are called {:?}", row.op, twice.map(|case| &case.name));
-        }
     }
 }

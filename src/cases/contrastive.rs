@@ -109,20 +109,21 @@ enum Ask {
 
 use Ask::*;
 
-const ALL: [Ask; 13] = [
-    Classes,
-    Soft,
-    NoTargets,
-    MaskedNan,
-    Smoothing,
-    Decoupled,
-    HardNegatives,
-    ExcludeSelf,
-    Queue,
-    OwnNegatives,
-    Sum,
-    PerRow,
-    SmallBlocks,
+/// Each with its name.
+const ALL: [(Ask, &str); 13] = [
+    (Classes, "classes"),
+    (Soft, "soft targets"),
+    (NoTargets, "no targets"),
+    (MaskedNan, "masked NaN"),
+    (Smoothing, "smoothing"),
+    (Decoupled, "decoupled"),
+    (HardNegatives, "hard negatives"),
+    (ExcludeSelf, "one set"),
+    (Queue, "queue"),
+    (OwnNegatives, "own negatives"),
+    (Sum, "sum"),
+    (PerRow, "per row"),
+    (SmallBlocks, "small blocks"),
 ];
 
 /// Pairs that exclude each other: two sorts of targets, two reductions, and those that the operation refuses.
@@ -140,31 +141,11 @@ const EXCLUSIVE: &[(Ask, Ask)] = &[
     (ExcludeSelf, Queue),
 ];
 
-impl Ask {
-    fn name(self) -> &'static str {
-        match self {
-            Classes => "classes",
-            Soft => "soft targets",
-            NoTargets => "no targets",
-            MaskedNan => "masked NaN",
-            Smoothing => "smoothing",
-            Decoupled => "decoupled",
-            HardNegatives => "hard negatives",
-            ExcludeSelf => "one set",
-            Queue => "queue",
-            OwnNegatives => "own negatives",
-            Sum => "sum",
-            PerRow => "per row",
-            SmallBlocks => "small blocks",
-        }
-    }
-}
-
 /// Everything alone and everything with everything else that it goes with, symmetric and one-way, and all at once.
 fn combinations() -> Vec<Case> {
-    let mut sets: Vec<Vec<Ask>> = ALL.iter().map(|&ask| vec![ask]).collect();
-    for (at, &first) in ALL.iter().enumerate() {
-        sets.extend(ALL[at + 1..].iter().map(|&second| vec![first, second]));
+    let mut sets: Vec<Vec<Ask>> = ALL.iter().map(|&(ask, _)| vec![ask]).collect();
+    for (at, &(first, _)) in ALL.iter().enumerate() {
+        sets.extend(ALL[at + 1..].iter().map(|&(second, _)| vec![first, second]));
     }
     sets.push(vec![Classes, MaskedNan, Smoothing, HardNegatives, Queue, OwnNegatives, Sum, SmallBlocks]);
     sets.push(vec![
@@ -254,14 +235,17 @@ fn combination(set: &[Ask], symmetric: bool) -> Case {
     // A negative's logit is at most the scale and its bonus; without a mean, all rows add up.
     let scale = t.exp() + if has(HardNegatives) { 3. } else { 0. };
     let rows = if has(Sum) || has(PerRow) { n as f64 } else { 1. };
-    let [forward, backward, _] = info_nce_tolerance(n, m + k, d, scale);
+    let [forward, backward, last] = info_nce_tolerance(n, m + k, d, scale);
     let times = |tolerance: Tolerance| Tolerance { abs: tolerance.abs * rows, ..tolerance };
     let way = if symmetric { "symmetric" } else { "one-way" };
-    let names: Vec<_> = set.iter().map(|ask| ask.name()).collect();
+    let names: Vec<_> = ALL.iter().filter(|(ask, _)| has(*ask)).map(|(_, name)| *name).collect();
     let name = format!("{way}: {}", names.join(" + "));
-    // The gradient of the scale sums over every logit, the others over some.
-    let sums = Tolerance { abs: backward.abs * n as f64, ..backward };
-    of_rule_with(name, &INFO_NCE, options, inputs, (times(forward), times(sums))).f32_only()
+    let case = of_rule_with(name, &INFO_NCE, options, inputs, (times(forward), times(backward))).f32_only();
+    // That of the scale sums over every logit. It is the last but where rows have negatives of their own: then all have its bound.
+    if has(OwnNegatives) {
+        return Case { backward: times(last), ..case };
+    }
+    Case { last: Some(times(last)), ..case }
 }
 
 pub(super) fn info_nce_bench(scale: Scale) -> Vec<Case> {

@@ -39,7 +39,7 @@
 //! | `l2_normalize` | 8 + √n ulp | 9 + √n ulp and `(n + 20) u` absolute, for rows of length 1 or more |
 //! | `cosine_similarity` of `[n, d]` and `[m, d]` | `(√d + 20) u` absolute and 1 ulp | `(max(n, m, d) + 20) u` absolute and 1 ulp |
 //! | `matmul`, sums of k products | `(k + 4) u` absolute and 1 ulp; an activation `32 u` more | `(2 k + 136) u` absolute and 1 ulp |
-//! | `info_nce` of `[n, d]` and `[m, d]`, `s = eᵗ` | `2 L + P` absolute and 3 ulp, where `L = (√d + 4) s u` is a logit's error and `P = 2 L + (136 + √m) u` a probability's | of x and y `2 s P / n`, of t `s P` absolute, and 3 ulp; with further options n times that |
+//! | `info_nce` of `[n, d]` and `[m, d]`, `s = eᵗ` | `2 L + P` absolute and 3 ulp, where `L = (√d + 4) s u` is a logit's error and `P = 2 L + (136 + √m) u` a probability's | of x and y `2 s P / n`, of t `s P` absolute, and 3 ulp; sums and losses per row n times that |
 //! | `siglip` | `m (L + 136 u)` absolute and 4 ulp, L with `s + abs b` for s; sums and rows n times that | s times that |
 //! | `adamw` | 16 ulp and `8 u` absolute | |
 //! | `clip_global_norm` of k elements | 16 + √k / 8 ulp | |
@@ -60,6 +60,7 @@ pub mod cosine_similarity;
 pub mod dropout;
 pub mod gather;
 pub mod info_nce;
+mod info_nce_options;
 mod info_nce_sweep;
 pub mod l2_normalize;
 pub mod log_softmax;

@@ -14,7 +14,8 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::info_nce::{Targets, codes, dot};
+use super::info_nce::{Targets, dot};
+use super::info_nce_options::codes;
 use super::info_nce_sweep::{kept_rows, uninit};
 use super::logit_blocks::{add_products, block_bytes, scratch, similarities};
 use super::{

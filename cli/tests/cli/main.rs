@@ -3,6 +3,7 @@
 mod align;
 mod bad_input;
 mod eval;
+mod folders;
 mod other_verbs;
 mod search;
 
@@ -100,6 +101,10 @@ impl Place {
         text.lines().map(epoch).collect()
     }
 }
+
+/// What a run that was trained leaves.
+const FILES: [&str; 6] =
+    ["checkpoint.safetensors", "heads.safetensors", "left.npy", "log.jsonl", "metrics.json", "right.npy"];
 
 const INPUTS: &str = "--left left.npy --right pair.safetensors#right --split pair.safetensors#split";
 

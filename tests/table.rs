@@ -1,0 +1,82 @@
+//! The table of cases against the files: nothing is without a row, and no row without its files.
+#![cfg(feature = "verify")]
+
+use crossmodal::cases::{self, Scale};
+use crossmodal::gpu::Kernel;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    cases::TABLE.iter().flat_map(|row| row.kernels.iter().copied())
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The names of a folder's files with this ending.
+fn files(name: &str, ending: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.strip_suffix(ending).map(str::to_string)).collect()
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(folder(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+#[test]
+fn every_shader_file_has_a_kernel_and_every_kernel_its_file() {
+    let named: BTreeSet<_> = kernels().map(|kernel| kernel.name.to_string()).collect();
+    assert_eq!(named, files("shaders", ".wgsl"), "kernels' names are left, files in shaders/ right");
+    for kernel in kernels() {
+        let text = read(&format!("shaders/{}.wgsl", kernel.name));
+        assert!(
+            kernel.source.ends_with(&text),
+            "{}/{}: its source does not end in its file",
+            kernel.name,
+            kernel.entry
+        );
+    }
+    for name in files("shaders/lib", ".wgsl") {
+        let text = read(&format!("shaders/lib/{name}.wgsl"));
+        assert!(
+            kernels().any(|kernel| kernel.source.contains(&text)),
+            "no kernel includes shaders/lib/{name}.wgsl"
+        );
+    }
+}
+
+#[test]
+fn every_operation_has_a_row_and_every_row_its_operation() {
+    let mut modules = files("src/ops", ".rs");
+    for helper in
+        ["info_nce_options", "info_nce_sweep", "logit_blocks", "matmul_parts", "mod", "parts", "rows", "rule"]
+    {
+        assert!(modules.remove(helper), "src/ops/{helper}.rs is gone: take it off this test's list");
+    }
+    let rows: BTreeSet<_> = cases::TABLE.iter().map(|row| row.op.to_string()).collect();
+    assert_eq!(rows, modules, "rows of the table are left, files in src/ops right");
+    assert_eq!(rows.len(), cases::TABLE.len(), "an operation has two rows");
+    for row in cases::TABLE {
+        for kernel in row.kernels {
+            assert_eq!(
+                kernel.name, row.op,
+                "{}/{}: listed by the row of {}",
+                kernel.name, kernel.entry, row.op
+            );
+        }
+    }
+}
+
+#[test]
+fn every_row_has_cases_with_names_of_their_own() {
+    for row in cases::TABLE {
+        for (kind, cases) in [("cases", (row.cases)()), ("benches", (row.bench)(Scale::Small))] {
+            assert!(!cases.is_empty(), "{}: no {kind}", row.op);
+            let mut names = BTreeSet::new();
+            let twice = cases.iter().find(|case| !names.insert(case.name.as_str()));
+            assert!(twice.is_none(), "{}: two {kind} are called {:?}", row.op, twice.map(|case| &case.name));
+        }
+    }
+}
