@@ -12,6 +12,7 @@ fn activation(kind: u32, v: f32, alpha: f32, beta: f32) -> f32 {
         case 9u: { return clamp(v, alpha, beta); }
         case 10u: { return softplus(v); }
         case 11u: { return power(v, alpha); }
+        case 12u: { return v + alpha; }
         default: { return v; }
     }
 }

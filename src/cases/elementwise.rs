@@ -48,6 +48,13 @@ pub(super) fn unary() -> Vec<Case> {
         of_rule("gelu_tanh", &UNARY, Unary::GeluTanh, vec![x(5.)], gelu),
         of_rule("clamp", &UNARY, Unary::Clamp(-1., 2.), vec![Input::integers("clamp", &[129])], exact),
     ];
+    cases.push(of_rule(
+        "shift, integers",
+        &UNARY,
+        Unary::Shift(3.),
+        vec![Input::integers("shift", &[257])],
+        exact,
+    ));
     cases.push(of_rule("softplus", &UNARY, Unary::Softplus, vec![x(30.)], saturating));
     // The logarithm of v^p is at most 2.5 ln 8.
     let power = (Tolerance::exponential(5.2), Tolerance::exponential(5.2));

@@ -1,12 +1,13 @@
 //! Alignment and uniformity on the unit sphere (Wang and Isola, 2020).
 
-use super::{add_number, binary, number, reduced, sum, unary};
+use super::{add_number, binary, reduced, sum, unary};
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::ops::info_nce::INFO_NCE;
 use crate::ops::l2_normalize::L2_NORMALIZE;
 use crate::ops::log_sum_exp::LOG_SUM_EXP;
 use crate::ops::{Binary, InfoNceOptions, Reduction, Targets, Unary};
+use crate::tensor::Tensor;
 
 /// `‖x̂_i − ŷ_i‖^α` of rows `x [n, d]` and `y [n, d]`, each scaled to length one; α = 2 as a rule.
 ///
@@ -58,7 +59,8 @@ pub fn uniformity(tape: &Tape, x: &Var, t: f64, scratch_bytes: usize) -> Result<
         scratch_bytes,
         ..InfoNceOptions::default()
     };
-    let log_scale = number(tape, x, (2. * t).ln())?;
+    let (like, scale) = (x.value(), (2. * t).ln());
+    let log_scale = tape.constant(&Tensor::from_f64(like.device(), &[], like.dtype(), vec![scale])?);
     let of_rows = tape.apply(&INFO_NCE, options, &[&unit, &unit, &log_scale])?;
     let n = of_rows.value().len() as f64;
     if n < 2. {

@@ -37,7 +37,6 @@ use crate::ops::binary::BINARY;
 use crate::ops::reduce::REDUCE;
 use crate::ops::unary::UNARY;
 use crate::ops::{Binary, Reduce, ReduceOptions, Reduction, Unary};
-use crate::tensor::Tensor;
 
 fn binary(tape: &Tape, kind: Binary, a: &Var, b: &Var) -> Result<Var> {
     tape.apply(&BINARY, kind, &[a, b])
@@ -47,14 +46,8 @@ fn unary(tape: &Tape, kind: Unary, x: &Var) -> Result<Var> {
     tape.apply(&UNARY, kind, &[x])
 }
 
-/// A number as a constant of the type and on the device of `like`.
-fn number(tape: &Tape, like: &Var, value: f64) -> Result<Var> {
-    let like = like.value();
-    Ok(tape.constant(&Tensor::from_f64(like.device(), &[], like.dtype(), vec![value])?))
-}
-
 fn add_number(tape: &Tape, x: &Var, value: f64) -> Result<Var> {
-    binary(tape, Binary::Add, x, &number(tape, x, value)?)
+    unary(tape, Unary::Shift(value), x)
 }
 
 /// The sum over an axis, which goes.

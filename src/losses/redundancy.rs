@@ -1,6 +1,6 @@
 //! Losses without negatives: what is learned must agree, vary, and not repeat itself.
 
-use super::{add_number, binary, number, sum, sum_all, unary};
+use super::{add_number, binary, sum, sum_all, unary};
 use crate::autograd::{Tape, Var};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -136,7 +136,6 @@ pub fn barlow_twins(tape: &Tape, a: &Var, b: &Var, lambda: f64) -> Result<Var> {
     let (a, b) = (standardised(a)?, standardised(b)?);
     let own = scaled(tape, &sum(tape, &binary(tape, Binary::Mul, &a, &b)?, 0)?, 1. / n)?;
     let apart = off_diagonal(tape, &cross(tape, &a, &b, 1. / n)?, &own)?;
-    let one = number(tape, &own, 1.)?;
-    let short = sum(tape, &square(tape, &binary(tape, Binary::Sub, &one, &own)?)?, 0)?;
+    let short = sum(tape, &square(tape, &add_number(tape, &own, -1.)?)?, 0)?;
     binary(tape, Binary::Add, &short, &scaled(tape, &apart, lambda)?)
 }

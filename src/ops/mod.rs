@@ -26,6 +26,7 @@
 //! | `top_k` | exact, indices too | |
 //! | `binary` | 1 ulp | 1 ulp; a sum of k of them `2 (k + 4) u` absolute and 1 ulp more |
 //! | `unary`: relu, clamp | exact | exact |
+//! | `unary`: shift | 1 ulp | exact |
 //! | `unary`: scale | 1 ulp | 1 ulp |
 //! | `unary`: exp | 8 + 3 r ulp | the same |
 //! | `unary`: log | 4 ulp and `8 u` absolute | 4 ulp |

@@ -63,6 +63,7 @@ pub(super) fn code(kind: Unary) -> (u32, f32, f32) {
         Unary::Clamp(low, high) => (9, low as f32, high as f32),
         Unary::Softplus => (10, 0., 0.),
         Unary::Power(p) => (11, p as f32, 0.),
+        Unary::Shift(c) => (12, c as f32, 0.),
     }
 }
 

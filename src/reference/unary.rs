@@ -11,6 +11,8 @@
 pub enum Unary {
     /// `c v`.
     Scale(f64),
+    /// `v + c`.
+    Shift(f64),
     /// `eᵛ`.
     Exp,
     /// `ln v`.
@@ -53,6 +55,7 @@ impl Unary {
     pub fn apply(self, v: f64) -> f64 {
         match self {
             Unary::Scale(c) => c * v,
+            Unary::Shift(c) => v + c,
             Unary::Exp => v.exp(),
             Unary::Log => v.ln(),
             Unary::Tanh => v.tanh(),
@@ -88,6 +91,7 @@ impl Unary {
     pub fn derivative(self, v: f64) -> f64 {
         match self {
             Unary::Scale(c) => c,
+            Unary::Shift(_) => 1.,
             Unary::Exp => v.exp(),
             Unary::Log => 1. / v,
             Unary::Tanh => v.cosh().powi(-2),
