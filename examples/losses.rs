@@ -2,7 +2,7 @@
 //!
 //! `CROSSMODAL_DEVICE=cpu cargo run --release --example losses`
 
-use crossmodal::align::{ClosedForm, Data, HeadKind, Heads, Objective, Recipe, Scaling, SideName, Split};
+use crossmodal::align::{ClosedForm, Data, HeadKind, Heads, Modality, Objective, Recipe, Scaling, Split};
 use crossmodal::align::{Trainer, closed_form, retrieval};
 use crossmodal::io::{Source, read_features, read_integers};
 use crossmodal::losses::Distance;
@@ -10,9 +10,10 @@ use crossmodal::{Device, Result};
 
 /// R@1 and R@10, left to right and right to left.
 fn scores(device: &Device, data: &Data, heads: &Heads) -> Result<[f64; 4]> {
-    let left = heads.left.project(device, &data.left.select(&data.split.test)?)?;
-    let right = heads.right.project(device, &data.right.select(&data.split.test)?)?;
-    let scores = retrieval(&left, &right)?;
+    let test = |side: usize| {
+        heads.heads[side].project(device, &data.modalities[side].features.select(&data.split.test)?)
+    };
+    let scores = retrieval(&test(0)?, &test(1)?)?;
     let (l, r) = (scores.left_to_right, scores.right_to_left);
     Ok([l.recall_at_1, l.recall_at_10, r.recall_at_1, r.recall_at_10])
 }
@@ -25,8 +26,12 @@ fn row(name: &str, scores: [f64; 4]) {
 fn recipes() -> Vec<(&'static str, Recipe)> {
     let plain = Recipe::default();
     let of = |objective| Recipe { objective, ..plain };
-    let infonce = |smoothing, decoupled, hard_negatives, queue| {
-        of(Objective::InfoNce { smoothing, decoupled, hard_negatives, queue })
+    let infonce = |smoothing, decoupled, hard_negatives| {
+        of(Objective::InfoNce { smoothing, decoupled, hard_negatives, queue: 0, enqueue_first: false })
+    };
+    let queued = |enqueue_first| {
+        let (smoothing, decoupled, hard_negatives, queue) = (0., false, 0., 1024);
+        of(Objective::InfoNce { smoothing, decoupled, hard_negatives, queue, enqueue_first })
     };
     let triplet = |semi_hard| {
         let distance = Distance::Cosine;
@@ -39,10 +44,11 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
             "... features scaled one by one, no dropout",
             Recipe { scaling: Scaling::Feature, dropout: 0., ..plain },
         ),
-        ("... label smoothing 0.1", infonce(0.1, false, 0., 0)),
-        ("... decoupled", infonce(0., true, 0., 0)),
-        ("... hard negatives, weight 1", infonce(0., false, 1., 0)),
-        ("... a queue of 1024", infonce(0., false, 0., 1024)),
+        ("... label smoothing 0.1", infonce(0.1, false, 0.)),
+        ("... decoupled", infonce(0., true, 0.)),
+        ("... hard negatives, weight 1", infonce(0., false, 1.)),
+        ("... a queue of 1024", queued(false)),
+        ("... the queue alone, 1024", queued(true)),
         ("SigLIP", Recipe { temperature: 0.1, ..of(Objective::Siglip) }),
         ("SupCon, a pair a class", of(Objective::SupCon)),
         ("triplet, batch-hard, margin 0.2", triplet(false)),
@@ -51,7 +57,7 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
         ("VICReg", of(Objective::VicReg)),
         ("Barlow Twins", of(Objective::BarlowTwins)),
         ("InfoNCE, heads of two layers (512)", Recipe { head: HeadKind::Mlp { hidden: 512 }, ..plain }),
-        ("InfoNCE, the text as it is", Recipe { freeze: Some(SideName::Right), dim: 384, ..plain }),
+        ("InfoNCE, the text as it is", Recipe { freeze: Some(1), dim: 384, ..plain }),
         ("InfoNCE, an adapter on CCA's space", Recipe { head: adapter, ..plain }),
     ]
 }
@@ -61,7 +67,10 @@ fn main() -> Result<()> {
     let features = |tensor: &str| read_features(&stored(tensor));
     let split = Split::from_labels(&read_integers(&stored("split"))?)?;
     let data = Data::new(features("image_twemoji")?, features("text")?, split.clone())?;
-    let both = data.clone().with_views(vec![features("image_noto")?])?;
+    let both = data.clone().with_views("left", vec![features("image_noto")?])?;
+    let of_three = ["image_twemoji", "text", "image_noto"];
+    let of_three = of_three.map(|name| Ok(Modality::new(name, features(name)?)));
+    let of_three = Data::of_modalities(of_three.into_iter().collect::<Result<_>>()?, split.clone())?;
     let device = Device::best()?;
     let mean = |data: &Data, recipe: Recipe| -> Result<[f64; 4]> {
         let mut sums = [0.; 4];
@@ -75,18 +84,19 @@ fn main() -> Result<()> {
         }
         Ok(sums)
     };
-    for kind in [ClosedForm::Ridge, ClosedForm::Procrustes, ClosedForm::Cca] {
+    for kind in [ClosedForm::Ridge, ClosedForm::Procrustes, ClosedForm::Cca, ClosedForm::Cache] {
         let fit = closed_form(&data, kind, Scaling::Modality, 256)?;
         row(&format!("{kind}, no training"), scores(&device, &data, &fit.heads)?);
     }
     // What an adapter needs is a space that both sides are in: that of CCA.
     let cca = closed_form(&data, ClosedForm::Cca, Scaling::Modality, 256)?.heads;
-    let project = |head: &crossmodal::align::Head, side| head.project(&device, side);
-    let shared = Data::new(project(&cca.left, &data.left)?, project(&cca.right, &data.right)?, split)?;
+    let project = |name: &str| cca.of(name)?.project(&device, data.of(name)?);
+    let shared = Data::new(project("left")?, project("right")?, split)?;
     for (name, recipe) in recipes() {
         let adapts = matches!(recipe.head, HeadKind::Residual { .. });
         row(name, mean(if adapts { &shared } else { &data }, recipe)?);
     }
-    row("InfoNCE, both styles of pictures", mean(&both, Recipe::default())?);
+    row("InfoNCE, both styles of pictures as views", mean(&both, Recipe::default())?);
+    row("InfoNCE, both styles and text as three", mean(&of_three, Recipe::default())?);
     Ok(())
 }

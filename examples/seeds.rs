@@ -20,9 +20,8 @@ fn main() -> Result<()> {
         }
         seconds.sort_by(f64::total_cmp);
         let heads = trainer.best()?;
-        let left = heads.left.project(&device, &data.left.select(&data.split.test)?)?;
-        let right = heads.right.project(&device, &data.right.select(&data.split.test)?)?;
-        let scores = retrieval(&left, &right)?;
+        let test = |name: &str| heads.of(name)?.project(&device, &data.of(name)?.select(&data.split.test)?);
+        let scores = retrieval(&test("left")?, &test("right")?)?;
         let (l, r) = (scores.left_to_right, scores.right_to_left);
         let row = [l.recall_at_1, l.recall_at_10, r.recall_at_1, r.recall_at_10];
         let epoch = 1e3 * seconds[seconds.len() / 2];

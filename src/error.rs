@@ -3,9 +3,11 @@
 //! ```
 //! use crossmodal::{Device, Error, Tensor};
 //! let error = Tensor::from_slice(&Device::Cpu, &[3], &[1f32]).unwrap_err();
-//! assert!(matches!(error, Error::Argument { op: "Tensor", argument: "data", .. }));
+//! assert!(matches!(&error, Error::Argument { op: "Tensor", argument, .. } if argument == "data"));
 //! assert_eq!(error.to_string(), "Tensor: data: expected 3 elements for shape [3], got 1");
 //! ```
+
+use std::borrow::Cow;
 
 /// What a call of this crate can fail with. An operation that fails changes none of its arguments, but one:
 /// [`adamw`](crate::ops::adamw()) on a GPU tensor of several pieces is done in parts, and where the memory or the
@@ -28,7 +30,7 @@ pub enum Error {
         /// The operation or job that refused.
         op: &'static str,
         /// The argument's name as the documentation has it.
-        argument: &'static str,
+        argument: Cow<'static, str>,
         /// What would have been accepted.
         expected: String,
         /// What came.
@@ -121,11 +123,16 @@ impl Error {
     /// ```
     pub fn argument(
         op: &'static str,
-        argument: &'static str,
+        argument: impl Into<Cow<'static, str>>,
         expected: impl std::fmt::Display,
         got: impl std::fmt::Display,
     ) -> Self {
-        Error::Argument { op, argument, expected: expected.to_string(), got: got.to_string() }
+        Error::Argument {
+            op,
+            argument: argument.into(),
+            expected: expected.to_string(),
+            got: got.to_string(),
+        }
     }
 
     /// An [`Error::File`].

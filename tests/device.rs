@@ -137,7 +137,7 @@ fn features_larger_than_a_binding_still_train_and_project() {
     let recipe = Recipe { dim: 2, epochs: 1, batch_size: 8, ..Recipe::default() };
     let mut trainer = Trainer::new(&device, &data, &recipe).unwrap();
     trainer.epoch().unwrap();
-    let projected = trainer.best().unwrap().left.project(&device, &side).unwrap();
+    let projected = trainer.best().unwrap().heads[0].project(&device, &side).unwrap();
     assert_eq!((projected.rows, projected.values.len()), (rows, rows * 2));
     assert!(projected.values.iter().all(|v| v.is_finite()));
 }

@@ -59,8 +59,8 @@ fn check(device: &Device, bound: &Bound) {
         weight: f32s(&fixture, &format!("{side}.weight")),
         bias: f32s(&fixture, &format!("{side}.bias")),
     };
-    let mut trainer =
-        Trainer::from_weights(device, &data, &recipe, weights("left"), weights("right")).unwrap();
+    let weights = vec![weights("left"), weights("right")];
+    let mut trainer = Trainer::from_weights(device, &data, &recipe, weights).unwrap();
     let HostData::U32(order) = &fixture["order"].data else { panic!("order is u32") };
     let (losses, scales) = (f64s(&fixture, "losses"), f64s(&fixture, "scales"));
     for (step, batch) in order.chunks_exact(recipe.batch_size).enumerate() {
@@ -77,7 +77,8 @@ fn check(device: &Device, bound: &Bound) {
         }
     }
     let heads = trainer.heads().unwrap();
-    for (side, head) in [("left", &heads.left), ("right", &heads.right)] {
+    for head in &heads.heads {
+        let side = &head.name;
         let weights = differences(&head.layers[0].weight, &f64s(&fixture, &format!("final.{side}.weight")));
         let (median, percentile) = (weights[weights.len() / 2], weights[weights.len() * 99 / 100]);
         let (any, bias) = (

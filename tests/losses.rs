@@ -244,18 +244,25 @@ fn a_queue_is_first_in_first_out() {
                 next += count as f32;
                 let both: Vec<f32> = new.iter().flat_map(|v| [*v, -v]).collect();
                 let before = (queue.keys().unwrap(), queue.keys().unwrap().to_vec::<f32>().unwrap());
-                queue.enqueue(&Tensor::from_slice(&device, &[count, 2], &both).unwrap()).unwrap();
+                let keys = Tensor::from_slice(&device, &[count, 2], &both).unwrap();
+                // The class of a key is its number.
+                let classes: Vec<i64> = new.iter().map(|v| *v as i64).collect();
+                queue.enqueue_with(&keys, &classes).unwrap();
                 latest.extend(new);
                 latest = latest.split_off(latest.len().saturating_sub(capacity));
                 let keys = queue.keys().unwrap().to_vec::<f32>().unwrap();
+                let of_keys: Vec<i64> = keys.chunks(2).map(|key| key[0] as i64).collect();
+                assert_eq!(queue.classes(), of_keys, "each key has its own class");
                 let mut firsts: Vec<f32> = keys.chunks(2).map(|key| key[0]).collect();
                 assert!(keys.chunks(2).all(|key| key[1] == -key[0]));
                 firsts.sort_by(f32::total_cmp);
                 assert_eq!(firsts, latest, "a capacity of {capacity}");
                 assert_eq!(before.0.to_vec::<f32>().unwrap(), before.1, "what was given before stays");
             }
-            let (ring, at, len) = queue.state();
-            let again = Queue::from_state(ring.clone(), at, len).unwrap();
+            let (ring, classes, at, len) = queue.state();
+            let again = Queue::from_state(ring.clone(), classes.to_vec(), at, len).unwrap();
+            assert_eq!(again.classes(), queue.classes());
+            assert!(Queue::from_state(ring.clone(), classes[1..].to_vec(), at, len).is_err());
             assert_eq!(
                 again.keys().unwrap().to_vec::<f32>().unwrap(),
                 queue.keys().unwrap().to_vec::<f32>().unwrap()
@@ -263,6 +270,8 @@ fn a_queue_is_first_in_first_out() {
         }
         let mut queue = Queue::new(&device, 2, 2, DType::F32).unwrap();
         assert!(queue.enqueue(&Tensor::zeros(&device, &[1, 3], DType::F32).unwrap()).is_err());
+        let two = Tensor::zeros(&device, &[2, 2], DType::F32).unwrap();
+        assert!(queue.enqueue_with(&two, &[0]).unwrap_err().to_string().contains("2, one a key"));
         assert!(Queue::new(&device, 0, 2, DType::F32).is_err());
     }
 }

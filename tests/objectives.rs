@@ -4,7 +4,7 @@
 mod common;
 
 use crossmodal::Device;
-use crossmodal::align::{Data, HeadKind, Heads, Objective, Recipe, SideName, Split, Trainer};
+use crossmodal::align::{Data, HeadKind, Heads, Modality, Objective, Recipe, Split, Trainer};
 use crossmodal::io::Features;
 use crossmodal::losses::Distance;
 
@@ -23,16 +23,27 @@ fn data(widths: [usize; 2]) -> Data {
     Data::new(side(widths[0], 0), side(widths[1], 4), Split::random(ROWS, 0).unwrap()).unwrap()
 }
 
+/// The same features a little different: another view of them, or another modality.
+fn changed(features: &Features) -> Features {
+    let values = features.values.iter().enumerate().map(|(i, v)| 0.9 * v + 0.1 * (i as f32).sin());
+    Features { values: values.collect(), ..features.clone() }
+}
+
 fn recipe() -> Recipe {
     Recipe { dim: 6, epochs: 3, batch_size: 16, ..Recipe::default() }
 }
 
+fn infonce(smoothing: f64, decoupled: bool, hard_negatives: f64, queue: usize) -> Objective {
+    Objective::InfoNce { smoothing, decoupled, hard_negatives, queue, enqueue_first: false }
+}
+
 fn objectives() -> Vec<Objective> {
-    let infonce = |smoothing, decoupled, hard_negatives, queue| Objective::InfoNce {
-        smoothing,
-        decoupled,
-        hard_negatives,
-        queue,
+    let queued = |enqueue_first| Objective::InfoNce {
+        smoothing: 0.,
+        decoupled: false,
+        hard_negatives: 0.,
+        queue: 40,
+        enqueue_first,
     };
     let triplet = |distance, softplus, swap, semi_hard| Objective::Triplet {
         distance,
@@ -45,7 +56,8 @@ fn objectives() -> Vec<Objective> {
         infonce(0., false, 0., 0),
         infonce(0.1, false, 2., 0),
         infonce(0., true, 0., 0),
-        infonce(0., false, 0., 40),
+        queued(false),
+        queued(true),
         Objective::Siglip,
         Objective::SupCon,
         triplet(Distance::Cosine, false, false, false),
@@ -67,19 +79,22 @@ fn setups() -> Vec<(String, Data, Recipe)> {
     let residual = HeadKind::Residual { hidden: 4, ratio: 0.3 };
     setups.push(("mlp".into(), data([12, 9]), Recipe { head: mlp, ..recipe() }));
     setups.push(("residual".into(), data([6, 6]), Recipe { head: residual, ..recipe() }));
-    let freeze = Some(SideName::Right);
+    let freeze = Some(1);
     setups.push(("frozen".into(), data([12, 6]), Recipe { freeze, ..recipe() }));
     let classes = || (0..ROWS as i64).map(|row| row % 9 - 1).collect::<Vec<_>>();
     for objective in objectives() {
         let with = data([12, 9]).with_classes(classes()).unwrap();
         setups.push((format!("{objective}, classes"), with, Recipe { objective, ..recipe() }));
         let data = data([12, 9]);
-        let view = Features {
-            values: data.left.values.iter().map(|v| 0.9 * v + 0.1).collect(),
-            ..data.left.clone()
-        };
-        let with = data.with_views(vec![view]).unwrap();
+        let (left, right) = (data.of("left").unwrap().clone(), data.of("right").unwrap().clone());
+        let with = data.clone().with_views("left", vec![changed(&left)]).unwrap();
+        let of_both = with.clone().with_views("right", vec![changed(&right), changed(&right)]).unwrap();
         setups.push((format!("{objective}, two views"), with, Recipe { objective, ..recipe() }));
+        setups.push((format!("{objective}, views of both"), of_both, Recipe { objective, ..recipe() }));
+        let third = Modality::new("third", changed(&left));
+        let three = [data.modalities, vec![third]].concat();
+        let three = Data::of_modalities(three, data.split).unwrap();
+        setups.push((format!("{objective}, three modalities"), three, Recipe { objective, ..recipe() }));
     }
     setups
 }
@@ -90,7 +105,7 @@ fn trained(device: &Device, data: &Data, recipe: &Recipe, steps: usize) -> (Vec<
     let batches: Vec<_> = data.split.train.chunks_exact(16).take(steps).collect();
     let losses = batches.iter().map(|batch| trainer.step(batch).unwrap().item().unwrap()).collect();
     let heads = trainer.heads().unwrap();
-    let layers = heads.left.layers.iter().chain(&heads.right.layers);
+    let layers = heads.heads.iter().flat_map(|head| &head.layers);
     // Not the biases: Barlow Twins does not depend on them, and Adam makes steps of the noise in gradients of 0.
     (losses, layers.flat_map(|layer| &layer.weight).copied().collect())
 }
@@ -106,7 +121,7 @@ fn a_loss_falls_and_heads_are_saved_whole() {
             last = Some(trainer.epoch().unwrap());
         }
         // A queue makes the loss harder as it fills, and triplets are harder the better the others are.
-        let grows = name.contains("queue=40") || name.contains("triplet");
+        let grows = name.contains("queue=40 enqueue_first=false") || name.contains("triplet");
         assert!(
             grows || last.unwrap().loss < first.loss,
             "{name}: {} and then {}",
@@ -115,15 +130,12 @@ fn a_loss_falls_and_heads_are_saved_whole() {
         );
         let heads = trainer.heads().unwrap();
         let path = folder.path().join("heads.safetensors");
-        heads.save(&path, "left", "right").unwrap();
+        heads.save(&path).unwrap();
         let loaded = Heads::load(&path).unwrap();
-        assert_eq!(
-            (loaded.left.layers.len(), loaded.left.residual),
-            (heads.left.layers.len(), heads.left.residual)
-        );
-        let project = |heads: &Heads| {
-            let right = heads.right.project(&Device::Cpu, &data.right).unwrap();
-            [heads.left.project(&Device::Cpu, &data.left).unwrap(), right]
+        assert!(loaded == heads, "{name}");
+        let project = |heads: &Heads| -> Vec<_> {
+            let all = heads.heads.iter().zip(&data.modalities);
+            all.map(|(head, own)| head.project(&Device::Cpu, &own.features).unwrap()).collect()
         };
         assert!(project(&loaded) == project(&heads), "{name}");
     }
@@ -199,12 +211,6 @@ fn an_interrupted_run_continues_with_the_same_bits() {
 
 #[test]
 fn what_cannot_be_trained_is_refused() {
-    let infonce = |smoothing, decoupled, hard_negatives, queue| Objective::InfoNce {
-        smoothing,
-        decoupled,
-        hard_negatives,
-        queue,
-    };
     let triplet = Objective::Triplet {
         distance: Distance::Cosine,
         margin: -1.,
@@ -227,8 +233,25 @@ fn what_cannot_be_trained_is_refused() {
         (Recipe { objective: infonce(0., false, 0., 49), ..recipe() }, "queue: expected at most 48"),
         (Recipe { accum: 0, ..recipe() }, "accum: expected at least 1"),
         (Recipe { head: HeadKind::Mlp { hidden: 0 }, ..recipe() }, "hidden"),
-        (Recipe { head: HeadKind::Residual { hidden: 4, ratio: 0.5 }, ..recipe() }, "12 and 9"),
-        (Recipe { freeze: Some(SideName::Left), ..recipe() }, "12, the width of the frozen left side, got 6"),
+        (
+            Recipe { head: HeadKind::Residual { hidden: 4, ratio: 0.5 }, ..recipe() },
+            "6 in every modality, as --dim says, for residual heads, got 12 in left",
+        ),
+        (Recipe { freeze: Some(0), ..recipe() }, "12, the width of the frozen modality left, got 6"),
+        (Recipe { freeze: Some(2), ..recipe() }, "freeze: expected a modality below 2, got 2"),
+        (
+            Recipe {
+                objective: Objective::InfoNce {
+                    smoothing: 0.,
+                    decoupled: false,
+                    hard_negatives: 0.,
+                    queue: 0,
+                    enqueue_first: true,
+                },
+                ..recipe()
+            },
+            "queue: expected at least a batch, to be enqueued before the loss, got 0",
+        ),
     ] {
         let message = Trainer::new(&Device::Cpu, &data([12, 9]), &recipe).err().expect(words).to_string();
         assert!(message.contains(words), "{message:?} does not say {words:?}");
@@ -252,15 +275,15 @@ fn formulas_hold_where_rows_are_fewer_than_features() {
     use crossmodal::align::{ClosedForm, Scaling, closed_form};
     // 64 training rows in 90 and 70 features.
     let data = data([90, 70]);
-    for kind in [ClosedForm::Ridge, ClosedForm::Procrustes, ClosedForm::Cca] {
+    for kind in [ClosedForm::Ridge, ClosedForm::Procrustes, ClosedForm::Cca, ClosedForm::Cache] {
         for scaling in [Scaling::Feature, Scaling::Modality] {
             let fit = closed_form(&data, kind, scaling, 64).unwrap();
-            let best = fit.tried.iter().find(|(strength, _)| *strength == fit.strength).unwrap().1;
+            let best = fit.tried[fit.best].validation;
             assert!(best.mean_recall_at_10() == 100., "{kind}: {best:?}");
-            let weights = fit.heads.left.layers.iter().flat_map(|layer| &layer.weight);
+            let weights = fit.heads.heads[0].layers.iter().flat_map(|layer| &layer.weight);
             assert!(weights.into_iter().all(|weight| weight.abs() < 10.));
             // A sum of cosines of one frequency is one of two of them: two directions, and what rounding makes of others.
-            let dim = fit.heads.left.dim;
+            let dim = fit.heads.heads[0].dim;
             assert!(
                 if kind == ClosedForm::Ridge { dim == 70 } else { (2..8).contains(&dim) },
                 "{kind}: {dim}"
@@ -268,4 +291,95 @@ fn formulas_hold_where_rows_are_fewer_than_features() {
         }
     }
     assert!(closed_form(&data, ClosedForm::Cca, Scaling::Feature, 0).is_err());
+    let refused =
+        |data: &Data| closed_form(data, ClosedForm::Cca, Scaling::Feature, 4).unwrap_err().to_string();
+    let third = Modality::new("third", data.of("left").unwrap().clone());
+    let three = [data.modalities.clone(), vec![third]].concat();
+    let three = Data::of_modalities(three, data.split.clone()).unwrap();
+    assert!(refused(&three).contains("modalities: expected two for heads by cca, got 3"));
+    assert!(refused(&data.with_classes(vec![0; ROWS]).unwrap()).contains("classes: expected none"));
+}
+
+/// The cache is read as its formula says, with an independent loop.
+#[test]
+fn a_cache_recalls_what_is_near() {
+    use crossmodal::align::{ClosedForm, Scaling, closed_form};
+    let data = data([12, 9]);
+    let fit = closed_form(&data, ClosedForm::Cache, Scaling::Modality, 6).unwrap();
+    assert_eq!(fit.tried.len(), 30);
+    let mut head = fit.heads.of("left").unwrap().clone();
+    let cache = head.cache.clone().unwrap();
+    let dim = head.dim;
+    assert_eq!((cache.keys.len(), cache.values.len()), (64 * dim, 64 * dim));
+    let features = data.of("left").unwrap();
+    let got = head.project(&Device::Cpu, features).unwrap();
+    head.cache = None;
+    let plain = head.project(&Device::Cpu, features).unwrap();
+    for (got, z) in got.values.chunks(dim).zip(plain.values.chunks(dim)) {
+        let mut sum: Vec<f64> = z.iter().map(|&v| f64::from(v)).collect();
+        for (key, value) in cache.keys.chunks(dim).zip(cache.values.chunks(dim)) {
+            let near: f64 = z.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let weight = cache.alpha * (cache.beta * (near - 1.)).exp();
+            sum.iter_mut().zip(value).for_each(|(sum, v)| *sum += weight * f64::from(*v));
+        }
+        let length = sum.iter().map(|v| v * v).sum::<f64>().sqrt();
+        assert!(got.iter().zip(&sum).all(|(got, sum)| (f64::from(*got) - sum / length).abs() < 1e-5));
+    }
+}
+
+/// Of three modalities the loss is the sum over the three pairs, each as if it stood alone.
+#[test]
+fn the_losses_of_all_pairs_are_summed() {
+    let two = data([6, 6]);
+    let third = changed(two.of("left").unwrap());
+    let [left, right] = &two.modalities[..] else { panic!("two modalities") };
+    let all = [left.clone(), right.clone(), Modality::new("third", third)];
+    let of = |sides: &[usize]| {
+        let own = sides.iter().map(|&side| all[side].clone()).collect();
+        let data = Data::of_modalities(own, two.split.clone()).unwrap();
+        // Features as they are: the same embeddings in every pair.
+        let head = HeadKind::Residual { hidden: 2, ratio: 0. };
+        let recipe = Recipe { head, dropout: 0., ..recipe() };
+        trained(&Device::Cpu, &data, &recipe, 1).0[0]
+    };
+    let sum = of(&[0, 1]) + of(&[0, 2]) + of(&[1, 2]);
+    assert!((of(&[0, 1, 2]) - sum).abs() < 1e-5 * sum, "{} and {sum}", of(&[0, 1, 2]));
+}
+
+/// Every view of one side with every view of the other: two views of both are the mean over four pairs.
+#[test]
+fn views_of_both_sides_meet_each_other() {
+    let plain = data([6, 6]);
+    let (x, y) = (plain.of("left").unwrap().clone(), plain.of("right").unwrap().clone());
+    let (x2, y2) = (changed(&x), changed(&y));
+    let recipe = Recipe {
+        objective: Objective::Cosine,
+        head: HeadKind::Residual { hidden: 2, ratio: 0. },
+        dropout: 0.,
+        ..recipe()
+    };
+    let both = plain.with_views("left", vec![x2]).unwrap().with_views("right", vec![y2]).unwrap();
+    let rows = both.split.train[..16].to_vec();
+    let got = trained(&Device::Cpu, &both, &recipe, 1).0[0];
+    // The mean cosine of standardised features, by a loop of its own.
+    let fit = |modality: &Modality| {
+        let stacked = [&modality.features, &modality.views[0]];
+        let all = Features { rows: 2 * ROWS, cols: 6, values: stacked.map(|f| f.values.clone()).concat() };
+        let train: Vec<u32> = both.split.train.iter().flat_map(|&row| [row, row + ROWS as u32]).collect();
+        let scale = crossmodal::align::Standardisation::fit_modality(&all, &train);
+        stacked.map(|view| scale.apply(&view.values))
+    };
+    let (xs, ys) = (fit(&both.modalities[0]), fit(&both.modalities[1]));
+    let mut sum = 0.;
+    for &row in &rows {
+        for (x, y) in xs.iter().flat_map(|x| ys.iter().map(move |y| (x, y))) {
+            let own = |side: &[f32]| {
+                side[row as usize * 6..][..6].iter().map(|&v| f64::from(v)).collect::<Vec<_>>()
+            };
+            let (x, y) = (own(x), own(y));
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            sum += 1. - dot(&x, &y) / (dot(&x, &x) * dot(&y, &y)).sqrt();
+        }
+    }
+    assert!((got - sum / 64.).abs() < 1e-5, "{got} and {}", sum / 64.);
 }

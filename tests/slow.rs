@@ -182,9 +182,11 @@ fn the_mean_of_five_seeds_reaches_the_numpy_recipe() {
             trainer.epoch().unwrap();
         }
         let (heads, test) = (trainer.best().unwrap(), &data.split.test);
-        let left = heads.left.project(&Device::Cpu, &data.left.select(test).unwrap()).unwrap();
-        let right = heads.right.project(&Device::Cpu, &data.right.select(test).unwrap()).unwrap();
-        let scores = retrieval(&left, &right).unwrap();
+        let projected = |name: &str| {
+            let rows = data.of(name).unwrap().select(test).unwrap();
+            heads.of(name).unwrap().project(&Device::Cpu, &rows).unwrap()
+        };
+        let scores = retrieval(&projected("left"), &projected("right")).unwrap();
         let (l, r) = (scores.left_to_right, scores.right_to_left);
         let own = [l.recall_at_10, r.recall_at_10, l.recall_at_1, r.recall_at_1];
         sums.iter_mut().zip(own).for_each(|(sum, score)| *sum += score);

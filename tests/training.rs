@@ -1,7 +1,7 @@
 //! Optimisers and recipes: one step by hand, and what they refuse.
 #![cfg(feature = "io")]
 
-use crossmodal::align::{Data, Recipe, Split, Trainer};
+use crossmodal::align::{Data, Modality, Recipe, Split, Trainer};
 use crossmodal::io::Features;
 use crossmodal::nn::{Linear, Parameters, generator};
 use crossmodal::optim::{AdamW, CosineSchedule, Sgd, clamp_log_scale, load_checkpoint, save_checkpoint};
@@ -166,10 +166,14 @@ fn recipes_that_cannot_train_are_refused() {
     let mut odd = data();
     // Constant in the training rows, huge elsewhere: standardised it would be infinite.
     let test = odd.split.test[0] as usize;
-    odd.left.values.iter_mut().step_by(3).for_each(|v| *v = 0.);
-    odd.left.values[test * 3] = 3e38;
+    let left = &mut odd.modalities[0].features.values;
+    left.iter_mut().step_by(3).for_each(|v| *v = 0.);
+    left[test * 3] = 3e38;
     let message = Trainer::new(&Device::Cpu, &odd, &good).err().unwrap().to_string();
-    assert!(message.contains("left: ") && message.contains(&format!("row {test}, column 0")), "{message}");
+    assert!(
+        message.contains("modality left: ") && message.contains(&format!("row {test}, column 0")),
+        "{message}"
+    );
     let mut random = generator(0, 0);
     let too_large = Linear::new(&Device::Cpu, &mut Parameters::default(), "l", (usize::MAX, 2), &mut random);
     assert!(too_large.unwrap_err().to_string().contains("fewer than 2^32 weights"));
@@ -184,6 +188,22 @@ fn data_that_does_not_pair_is_refused() {
     assert!(refused(side(20), side(20), split()).contains("rows below 20"));
     let short = Features { rows: 40, cols: 2, values: vec![1.; 79] };
     assert!(refused(side(40), short, split()).contains("40 x 2 values"));
+    let of = |names: &[&str]| {
+        let own = names.iter().map(|name| Modality::new(*name, side(40))).collect();
+        Data::of_modalities(own, split()).unwrap_err().to_string()
+    };
+    assert!(of(&["a"]).contains("modalities: expected at least two, got 1"));
+    assert!(of(&["a", "b", "a"]).contains("modality a: expected a name of its own"));
+    assert!(
+        of(&["a", "b.c"]).contains("modality b.c: expected a name of letters, digits, _ and -, got 'b.c'")
+    );
+    let data = Data::new(side(40), side(40), split()).unwrap();
+    assert!(data.clone().with_views("right", vec![side(39)]).unwrap_err().to_string().contains("40 rows"));
+    let wide = Features { rows: 40, cols: 2, values: vec![1.; 80] };
+    assert!(
+        data.clone().with_views("right", vec![wide]).unwrap_err().to_string().contains("one width, 1, got 2")
+    );
+    assert!(data.with_views("top", vec![]).unwrap_err().to_string().contains("one of left, right, got top"));
     assert!(Split::random(19, 0).is_err());
     assert!(Split::from_labels(&[0, 0, 1, 1, 2, 3]).unwrap_err().to_string().contains("3 in row 5"));
     assert!(Split::from_labels(&[0, 0, 1, 1, 2]).unwrap_err().to_string().contains("two test rows"));

@@ -8,7 +8,7 @@ use crossmodal::io::Source;
 
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
-use crate::folder::{Plan, has_results};
+use crate::folder::Plan;
 use crate::inputs::{self, Inputs};
 use crate::job::{Job, progress};
 use crate::recipe::RecipeArgs;
@@ -17,22 +17,27 @@ use crate::{closed, interrupt, metrics, output, words};
 /// What stands below the flags in the help.
 const MORE: &str = "\
 FILE is .npy or .safetensors#TENSOR, of f64, f32, f16 or bf16; the split and the
-labels of any integers. With neither --left nor --right it takes the
-emoji data in the folder data: pictures left, words right.
+labels of any integers. --left FILE is --modality left=FILE; of more than two
+modalities the losses of all pairs are summed, and a name given again is a
+further view. Without any it takes the emoji data in the folder data: pictures
+left, words right.
 
 Losses: infonce, siglip, supcon, triplet, cosine, vicreg, barlow.
-Heads: linear, mlp, residual (trained); ridge, procrustes, cca (by a formula).";
+Heads: linear, mlp, residual (trained); ridge, procrustes, cca, cache (by a\nformula, of two modalities).";
 
-/// Trains two heads that bring the features of two modalities together
+/// Trains heads that bring two or more modalities' features together
 #[derive(clap::Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Args {
-    /// Features of one modality; again: further views of it
+    /// Features of one modality; again: further views
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     left: Vec<Source>,
     /// Features of the other, row by row their partners
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
-    right: Option<Source>,
+    right: Vec<Source>,
+    /// Features of any modality by its name; again: more
+    #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
+    modality: Vec<(String, Source)>,
     /// 0 train, 1 validation, 2 test [default: 80/10/10]
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     split: Option<Source>,
@@ -41,7 +46,7 @@ pub(crate) struct Args {
     labels: Option<Source>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// The folder to write to [default: runs/align-1, …]
+    /// The folder to write [default: runs/align-1, …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Continue the run in the folder
@@ -57,15 +62,21 @@ pub(crate) struct Args {
     recipe: RecipeArgs,
 }
 
+impl Args {
+    /// Every modality that is named, in the order left, right, others.
+    fn named(&self) -> Vec<(String, Source)> {
+        let of = |name: &str, sources: &[Source]| {
+            sources.iter().map(|source| (name.to_string(), source.clone())).collect::<Vec<_>>()
+        };
+        [of("left", &self.left), of("right", &self.right), self.modality.clone()].concat()
+    }
+}
+
 /// Runs the verb. Everything is read and checked, and the first epoch has succeeded, before anything is written or
 /// removed.
 pub(crate) fn run(args: &Args) -> Outcome {
     let formula = args.recipe.closed_form()?;
-    let trained_only = [
-        (args.resume, "--resume"),
-        (args.labels.is_some(), "--labels"),
-        (args.left.len() > 1, "--left twice"),
-    ];
+    let trained_only = [(args.resume, "--resume"), (args.labels.is_some(), "--labels")];
     if let Some((_, flag)) = trained_only.iter().find(|(given, _)| formula.is_some() && *given) {
         return Err(Failure::new(format!("{flag} is for heads that are trained")));
     }
@@ -74,8 +85,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let checkpoint = plan.checkpoint();
     let about = checkpoint.as_deref().map(Checkpoint::read).transpose()?;
     let notes = about.as_ref().map(|about| &about.notes);
-    let others = [&args.right, &args.split, &args.labels].map(Option::clone);
-    let inputs = Inputs::new(args.left.clone(), others, notes)?;
+    let inputs = Inputs::new(args.named(), [args.split.clone(), args.labels.clone()], notes)?;
     plan.spare(&inputs)?;
     let resumed = about.as_ref().map(|about| about.recipe);
     let data = inputs.read(args.recipe.seed(resumed.as_ref()))?;
@@ -95,8 +105,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let first = if trainer.epochs_done() == 0 { Some(trainer.epoch()) } else { None };
     let first = first.transpose().inspect_err(|_| bar.finish_and_clear());
     let first = first.map_err(|error| words::flags(error, &inputs))?;
-    let output = plan.open(lock)?;
-    if trainer.is_done() && first.is_none() && has_results(&output.work) {
+    let output = plan.open(lock, inputs.names())?;
+    if trainer.is_done() && first.is_none() && output.has_results() {
         // The checkpoint of the last epoch may be all that there was time for.
         let summary = |metrics| metrics::summary(&metrics, &output.folder);
         if let Some(summary) = metrics::read(&output.work).and_then(summary) {

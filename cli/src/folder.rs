@@ -13,9 +13,7 @@ use crate::{journal, metrics};
 pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(crate) const HEADS: &str = "heads.safetensors";
 pub(crate) const JOURNAL: &str = "log.jsonl";
-pub(crate) const LEFT: &str = "left.npy";
 pub(crate) const METRICS: &str = "metrics.json";
-pub(crate) const RIGHT: &str = "right.npy";
 
 /// Where runs go that are not told where.
 const RUNS: &str = "runs";
@@ -23,8 +21,20 @@ const RUNS: &str = "runs";
 /// Where, in the folder of a run, the one that replaces it is until it is finished.
 const UNFINISHED: &str = "unfinished";
 
-/// Every file that a run writes, apart from its lock. Nothing else in a folder is ever touched.
-const OURS: [&str; 6] = [CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, RIGHT];
+/// The files that every run writes, apart from its lock and the embeddings of each modality. Nothing else in a folder is ever
+/// touched.
+const OURS: [&str; 4] = [CHECKPOINT, HEADS, JOURNAL, METRICS];
+
+/// The file of a modality's projected test rows.
+pub(crate) fn embeddings(name: &str) -> String {
+    format!("{name}.npy")
+}
+
+/// Every file of a run of some modalities in a folder.
+fn ours(folder: &Path, names: &[String]) -> Vec<PathBuf> {
+    let embeddings = names.iter().map(|name| embeddings(name));
+    OURS.iter().map(ToString::to_string).chain(embeddings).map(|name| folder.join(name)).collect()
+}
 
 /// What is to become of which folder. Making the plan changes nothing on the disk.
 pub(crate) enum Plan {
@@ -44,6 +54,8 @@ pub(crate) struct Output {
     pub(crate) folder: PathBuf,
     /// Where files go until the run is finished: the folder itself, unless there is a run to replace.
     pub(crate) work: PathBuf,
+    /// The names of the modalities.
+    names: Vec<String>,
     _lock: Lock,
 }
 
@@ -81,7 +93,8 @@ impl Plan {
         if std::fs::metadata(&unfinished).is_ok_and(|about| !about.is_dir()) {
             return Err(Failure::new(format!("{}: expected a folder, got a file", unfinished.display())));
         }
-        let ours = || [folder, &unfinished].into_iter().flat_map(|f| OURS.map(|name| f.join(name)));
+        let names = [inputs.names(), metrics::modalities(folder), metrics::modalities(&unfinished)].concat();
+        let ours = || [folder, &unfinished].into_iter().flat_map(|folder| ours(folder, &names));
         if let Some(path) = ours().find(|path| std::fs::metadata(path).is_ok_and(|about| !about.is_file())) {
             let path = path.display();
             return Err(Failure::new(format!("{path}: expected a file, got a folder or a device")));
@@ -131,7 +144,7 @@ impl Plan {
     }
 
     /// Carries the plan out, now that there is something to write. `lock` is that of [`Plan::lock`].
-    pub(crate) fn open(self, lock: Option<Lock>) -> Result<Output, Failure> {
+    pub(crate) fn open(self, lock: Option<Lock>, names: Vec<String>) -> Result<Output, Failure> {
         let folder = match &self {
             Plan::Next => next(Path::new(RUNS))?,
             Plan::Fresh(folder) | Plan::Replace(folder) | Plan::Resume(folder) => folder.clone(),
@@ -150,12 +163,12 @@ impl Plan {
             Plan::Resume(_) => work(&folder),
             Plan::Replace(_) => {
                 let work = folder.join(UNFINISHED);
-                clear(&work)?;
+                clear(&work, &names)?;
                 make(&work)?;
                 work
             }
         };
-        Ok(Output { folder, work, _lock: lock })
+        Ok(Output { folder, work, names, _lock: lock })
     }
 }
 
@@ -165,14 +178,22 @@ impl Output {
         self.work.join(name)
     }
 
+    /// Whether the results of a finished run are all there, apart from the metrics.
+    pub(crate) fn has_results(&self) -> bool {
+        let embeddings = self.names.iter().map(|name| embeddings(name));
+        embeddings.chain([HEADS.to_string()]).all(|name| self.file(&name).is_file())
+    }
+
     /// Puts a finished run in the place of the one that it replaces. Killed at any point, it is done again by `--resume`:
     /// the checkpoint, from which all of it can be made, moves last.
     pub(crate) fn publish(&self) -> Result<(), Failure> {
         if self.work == self.folder {
             return Ok(());
         }
+        let old = metrics::modalities(&self.folder);
         // What says that the old run is finished goes first.
         remove(&self.folder.join(METRICS))?;
+        old.iter().try_for_each(|name| remove(&self.folder.join(embeddings(name))))?;
         // Heads that a formula gave have no checkpoint, and must not be taken for a run that could go on from the old one.
         let trained = self.file(CHECKPOINT).exists();
         if !trained {
@@ -180,20 +201,17 @@ impl Output {
         }
         let journal = std::fs::read(self.file(JOURNAL)).map_err(|e| stuck(&self.file(JOURNAL), &e))?;
         write_atomically(&self.folder.join(JOURNAL), &journal)?;
-        for name in [HEADS, LEFT, RIGHT, METRICS].into_iter().chain(trained.then_some(CHECKPOINT)) {
-            let (from, to) = (self.file(name), self.folder.join(name));
+        let first = self.names.iter().map(|name| embeddings(name)).chain([HEADS.to_string()]);
+        let last = [METRICS].into_iter().chain(trained.then_some(CHECKPOINT)).map(String::from);
+        for name in first.chain(last) {
+            let (from, to) = (self.file(&name), self.folder.join(&name));
             std::fs::rename(&from, &to).map_err(|error| stuck(&from, &error))?;
         }
-        clear(&self.work)?;
+        clear(&self.work, &self.names)?;
         // It stays where somebody has put something into it.
         let _ = std::fs::remove_dir(&self.work);
         Ok(())
     }
-}
-
-/// Whether the results of a finished run are all there, apart from the metrics.
-pub(crate) fn has_results(folder: &Path) -> bool {
-    [HEADS, LEFT, RIGHT].iter().all(|name| folder.join(name).is_file())
 }
 
 /// Where the run in a folder goes on: the one that is to replace it, if there is one.
@@ -263,8 +281,9 @@ fn next(parent: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Removes a run's files and nothing else.
-fn clear(folder: &Path) -> Result<(), Failure> {
-    OURS.iter().try_for_each(|name| remove(&folder.join(name)))
+fn clear(folder: &Path, names: &[String]) -> Result<(), Failure> {
+    let names = [names.to_vec(), metrics::modalities(folder)].concat();
+    ours(folder, &names).iter().try_for_each(|path| remove(path))
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use crossmodal::align::{Data, Split};
+use crossmodal::align::{Data, Modality, Split};
 use crossmodal::io::{MappedFeatures, Source, read_features, read_integers, shards};
 
 use crate::failure::Failure;
@@ -19,75 +19,124 @@ pub(crate) fn source() -> impl TypedValueParser<Value = Source> {
     })
 }
 
+/// Reads `NAME=FILE` or `NAME=FILE#TENSOR` on the command line.
+pub(crate) fn named() -> impl TypedValueParser<Value = (String, Source)> {
+    OsStringValueParser::new().try_map(|text: OsString| {
+        let named = text.to_str().and_then(|text| text.split_once('='));
+        let named = named.filter(|(name, file)| !name.is_empty() && !file.is_empty());
+        let named = named.map(|(name, file)| (name.to_string(), Source::parse(file)));
+        named.ok_or("expected NAME=FILE")
+    })
+}
+
+/// One modality: where its features are, and those of further views of it.
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) sources: Vec<Source>,
+}
+
 /// The arrays that a run is about.
 pub(crate) struct Inputs {
-    pub(crate) left: Source,
-    pub(crate) right: Source,
+    /// At least two.
+    pub(crate) modalities: Vec<Input>,
     /// None: by chance.
     pub(crate) split: Option<Source>,
-    /// Further views of the left modality.
-    pub(crate) views: Vec<Source>,
     /// Classes of the rows.
     pub(crate) labels: Option<Source>,
 }
 
+/// Adds each to the modality of its name.
+fn by_name(named: impl IntoIterator<Item = (String, Source)>) -> Vec<Input> {
+    let mut all: Vec<Input> = vec![];
+    for (name, source) in named {
+        match all.iter_mut().find(|input| input.name == name) {
+            Some(input) => input.sources.push(source),
+            None => all.push(Input { name, sources: vec![source] }),
+        }
+    }
+    all
+}
+
 impl Inputs {
-    /// What is named (left with its views; right, split, labels), else what the `notes` of the run to be resumed say, else the
-    /// emoji data where neither side is named.
+    /// What is named, else what the `notes` of the run to be resumed say, else the emoji data where no modality is named.
     pub(crate) fn new(
-        lefts: Vec<Source>,
-        [right, split, labels]: [Option<Source>; 3],
+        named: Vec<(String, Source)>,
+        [split, labels]: [Option<Source>; 2],
         notes: Option<&BTreeMap<String, String>>,
     ) -> Result<Inputs, Failure> {
         let noted = |key: &str| notes?.get(key).map(|text| Source::parse(text));
-        if let (true, Some(source), Some(folder)) =
-            (lefts.is_empty(), noted("left"), notes.and_then(|notes| notes.get("folder")))
-            && !source.path.exists()
+        let of_run = |i: usize| {
+            let (name, file) = notes?.get(&format!("modality {i}"))?.split_once('=')?;
+            Some((name.to_string(), Source::parse(file)))
+        };
+        let mut modalities = by_name((0..).map_while(of_run));
+        if let (true, Some(first), Some(folder)) =
+            (named.is_empty(), modalities.first(), notes.and_then(|notes| notes.get("folder")))
+            && !first.sources[0].path.exists()
         {
+            let source = &first.sources[0];
             return Err(Failure::new(format!(
                 "{source}: no such file here; the run was started in {folder}: resume it there, or name its inputs"
             )));
         }
-        let mut lefts = lefts.into_iter();
-        let (left, mut views): (_, Vec<_>) = (lefts.next(), lefts.collect());
-        if left.is_none() {
-            views = (1..).map_while(|i| noted(&format!("view {i}"))).collect();
+        for given in by_name(named) {
+            match modalities.iter_mut().find(|input| input.name == given.name) {
+                Some(input) => *input = given,
+                None => modalities.push(given),
+            }
         }
-        let (left, right) = (left.or_else(|| noted("left")), right.or_else(|| noted("right")));
         let (split, labels) = (split.or_else(|| noted("split")), labels.or_else(|| noted("labels")));
-        match (left, right) {
-            (Some(left), Some(right)) => Ok(Inputs { left, right, split, views, labels }),
-            (None, None) => {
+        match &modalities[..] {
+            [] => {
                 let path = emoji(option_env!("CARGO_MANIFEST_DIR").map(Path::new))?;
                 let tensor = |name: &str| Source { path: path.clone(), tensor: Some(name.into()) };
                 let split = split.unwrap_or_else(|| tensor("split"));
-                let (left, right) = (tensor("image_twemoji"), tensor("text"));
-                Ok(Inputs { left, right, split: Some(split), views, labels })
+                let pair = [("left", "image_twemoji"), ("right", "text")];
+                let modalities = by_name(pair.map(|(name, own)| (name.to_string(), tensor(own))));
+                Ok(Inputs { modalities, split: Some(split), labels })
             }
-            (Some(_), None) => Err(Failure::new(
-                "--left is given, --right is missing: name both, or neither for the emoji data",
-            )),
-            (None, Some(_)) => Err(Failure::new(
-                "--right is given, --left is missing: name both, or neither for the emoji data",
-            )),
+            [only] => {
+                let missing = match only.name.as_str() {
+                    "left" => "--right is missing",
+                    "right" => "--left is missing",
+                    _ => "another --modality is missing",
+                };
+                let given = only.flag();
+                Err(Failure::new(format!(
+                    "{given} is given, {missing}: name two modalities or more, or none for the emoji data"
+                )))
+            }
+            _ => Ok(Inputs { modalities, split, labels }),
         }
     }
 
     /// Every one of them.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
-        [&self.left, &self.right].into_iter().chain(&self.views).chain(&self.split).chain(&self.labels)
+        self.features().chain(&self.split).chain(&self.labels)
+    }
+
+    fn features(&self) -> impl Iterator<Item = &Source> {
+        self.modalities.iter().flat_map(|input| &input.sources)
+    }
+
+    /// The names of the modalities.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.modalities.iter().map(|input| input.name.clone()).collect()
     }
 
     /// What [`new`](Self::new) finds them by again.
     pub(crate) fn notes(&self) -> BTreeMap<String, String> {
-        let view = |(i, source)| (format!("view {}", i + 1), source);
-        let named = |key: &str, source| (key.to_string(), source);
-        let sides = [named("left", &self.left), named("right", &self.right)].into_iter();
-        let split = self.split.iter().map(|source| named("split", source));
-        let labels = self.labels.iter().map(|source| named("labels", source));
-        let all = sides.chain(split).chain(labels).chain(self.views.iter().enumerate().map(view));
+        let named = |input: &'_ Input| {
+            let of = |source: &Source| format!("{}={source}", input.name);
+            input.sources.iter().map(of).collect::<Vec<_>>()
+        };
+        let all = self.modalities.iter().flat_map(named).enumerate();
+        let all = all.map(|(i, text)| (format!("modality {i}"), text));
+        let other =
+            |key: &str, source: &Option<Source>| Some((key.to_string(), source.as_ref()?.to_string()));
+        let others = [other("split", &self.split), other("labels", &self.labels)].into_iter().flatten();
         let here = std::env::current_dir().map(|folder| ("folder".to_string(), folder.display().to_string()));
-        all.map(|(key, source)| (key, source.to_string())).chain(here.ok()).collect()
+        all.chain(others).chain(here.ok()).collect()
     }
 
     /// How the rows are split, in words.
@@ -98,7 +147,7 @@ impl Inputs {
     /// Says which shards of a folder are read in which order, and refuses two sides whose shards differ in their rows.
     fn tell_shards(&self) -> Result<(), Failure> {
         let mut all = vec![];
-        for source in [&self.left, &self.right].into_iter().chain(&self.views) {
+        for source in self.features() {
             if !source.path.is_dir() {
                 continue;
             }
@@ -127,24 +176,51 @@ impl Inputs {
     /// Reads and checks everything.
     pub(crate) fn read(&self, seed: u64) -> Result<Data, Failure> {
         self.tell_shards()?;
-        let (left, right) = (read_features(&self.left)?, read_features(&self.right)?);
-        check_same("rows", (&self.left, left.rows), (&self.right, right.rows))?;
+        let modality = |input: &Input| -> Result<Modality, Failure> {
+            let mut views = input.sources.iter().map(read_features).collect::<Result<Vec<_>, _>>()?;
+            for (source, view) in input.sources.iter().zip(&views) {
+                check_same("columns", (&input.sources[0], views[0].cols), (source, view.cols))?;
+            }
+            let features = views.remove(0);
+            Ok(Modality { name: input.name.clone(), features, views })
+        };
+        let modalities = self.modalities.iter().map(modality).collect::<Result<Vec<_>, _>>()?;
+        let rows = modalities[0].features.rows;
+        let views = modalities.iter().flat_map(|own| std::iter::once(&own.features).chain(&own.views));
+        for (source, view) in self.features().zip(views) {
+            check_same("rows", (&self.modalities[0].sources[0], rows), (source, view.rows))?;
+        }
         let split = match &self.split {
-            None => Split::random(left.rows, seed),
+            None => Split::random(rows, seed),
             Some(source) => {
                 let labels = read_integers(source)?;
-                check_same("rows", (&self.left, left.rows), (source, labels.len()))?;
+                check_same("rows", (&self.modalities[0].sources[0], rows), (source, labels.len()))?;
                 Split::from_labels(&labels)
             }
         };
-        let views = self.views.iter().map(read_features).collect::<Result<Vec<_>, _>>()?;
         let labels = self.labels.as_ref().map(read_integers).transpose()?;
-        let data = split.and_then(|split| Data::new(left, right, split)?.with_views(views));
+        let data = split.and_then(|split| Data::of_modalities(modalities, split));
         let data = data.and_then(|data| match labels {
             Some(labels) => data.with_classes(labels),
             None => Ok(data),
         });
         data.map_err(|error| words::flags(error, self))
+    }
+}
+
+impl Input {
+    /// The flag that names its features.
+    pub(crate) fn flag(&self) -> String {
+        match self.name.as_str() {
+            "left" | "right" => format!("--{}", self.name),
+            name => format!("--modality {name}"),
+        }
+    }
+
+    /// The flag with what it is given.
+    pub(crate) fn argument(&self) -> String {
+        let between = if self.flag().starts_with("--modality") { '=' } else { ' ' };
+        format!("{}{between}{}", self.flag(), self.sources[0])
     }
 }
 

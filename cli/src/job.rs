@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crossmodal::Device;
-use crossmodal::align::{Data, EpochReport, Recipe, Trainer, retrieval};
-use crossmodal::io::{write_atomically, write_npy};
+use crossmodal::align::{Data, EpochReport, Recipe, Trainer};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::failure::{Failure, Outcome};
-use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, Output, RIGHT};
+use crate::folder::{CHECKPOINT, JOURNAL, Output};
 use crate::inputs::Inputs;
 use crate::journal::Journal;
+use crate::results::Results;
 use crate::{interrupt, metrics, output, table, words};
 
 /// A run with all that it needs.
@@ -38,8 +38,7 @@ impl Job {
         trained?;
         let (folder, done) = (self.output.folder.display(), trainer.epochs_done());
         if trainer.is_done() {
-            self.finish(&trainer, &journal)?;
-            return Ok(ExitCode::SUCCESS);
+            return self.finish(&trainer, &journal);
         }
         let epochs = words::count(done as usize, "epoch");
         output::note(&format!(
@@ -87,23 +86,14 @@ impl Job {
         Ok(())
     }
 
-    /// Writes the results, the metrics last, and shows them.
-    fn finish(&self, trainer: &Trainer, journal: &Journal) -> Result<(), Failure> {
+    /// Writes the results and shows them.
+    fn finish(&self, trainer: &Trainer, journal: &Journal) -> Outcome {
+        let (inputs, data, recipe, device) = (&self.inputs, &self.data, &self.recipe, &self.device);
         let heads = trainer.best()?;
-        let (inputs, data, test) = (&self.inputs, &self.data, &self.data.split.test);
-        let file = |name| self.output.file(name);
-        heads.save(&file(HEADS), &inputs.left.to_string(), &inputs.right.to_string())?;
-        let left = heads.left.project(&self.device, &data.left.select(test)?)?;
-        let right = heads.right.project(&self.device, &data.right.select(test)?)?;
-        write_npy(&file(LEFT), left.rows, left.cols, &left.values)?;
-        write_npy(&file(RIGHT), right.rows, right.cols, &right.values)?;
-        let (recipe, device, best_epoch) = (&self.recipe, &self.device, heads.epoch);
+        let best_epoch = heads.epoch;
+        let results = Results::new(heads, data, inputs, device)?;
         let run = metrics::Run { inputs, data, recipe, device, journal, best_epoch };
-        let metrics = run.metrics(&retrieval(&left, &right)?);
-        write_atomically(&file(METRICS), format!("{metrics:#}\n").as_bytes())?;
-        self.output.publish()?;
-        let summary = metrics::summary(&metrics, &self.output.folder);
-        output::print(&summary.ok_or_else(|| Failure::new("the scores are not finite numbers"))?)
+        results.finish(&self.output, &run.metrics(&results.scores()?))
     }
 }
 

@@ -24,6 +24,7 @@ mod output;
 mod plots;
 mod project;
 mod recipe;
+mod results;
 mod scores;
 mod search;
 mod svg;
@@ -45,7 +46,7 @@ Variables:
   CROSSMODAL_DEVICE  The device where --device names none [default: auto]
   RUST_LOG           What to tell on standard error: error, warn, info, debug";
 
-/// Aligns the features of two modalities on any GPU, or on the CPU.
+/// Aligns the features of several modalities on any GPU, or on the CPU.
 #[derive(Parser)]
 #[command(name = "crossmodal", version, arg_required_else_help = true, after_help = VARIABLES)]
 struct Cli {

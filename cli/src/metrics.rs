@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use crossmodal::Device;
-use crossmodal::align::{ClosedForm, Data, Recipe, Retrieval};
-use serde_json::{Value, json};
+use crossmodal::align::{ClosedForm, Data, Recipe, Tried};
+use serde_json::{Map, Value, json};
 
-use crate::folder::{CHECKPOINT, HEADS, JOURNAL, LEFT, METRICS, RIGHT};
-use crate::inputs::Inputs;
+use crate::folder::{CHECKPOINT, HEADS, JOURNAL, METRICS, embeddings};
+use crate::inputs::{Input, Inputs};
 use crate::journal::Journal;
-use crate::{scores, table};
+use crate::scores::PairScores;
+use crate::{scores, table, words};
 
 /// What a run was.
 pub(crate) struct Run<'a> {
@@ -23,9 +24,14 @@ pub(crate) struct Run<'a> {
 
 impl Run<'_> {
     /// The content of `metrics.json`.
-    pub(crate) fn metrics(&self, test: &Retrieval) -> Value {
+    pub(crate) fn metrics(&self, test: &[PairScores]) -> Value {
         let (recipe, split) = (self.recipe, &self.data.split);
         let (seconds, seconds_per_epoch) = self.journal.times();
+        let sources = |input: &Input| {
+            let sources = input.sources.iter().map(ToString::to_string).collect::<Vec<_>>();
+            (input.name.clone(), json!(sources))
+        };
+        let frozen = recipe.freeze.and_then(|side| self.inputs.modalities.get(side));
         let about = json!({
             "device": self.device.name(),
             "seed": recipe.seed,
@@ -33,9 +39,7 @@ impl Run<'_> {
             "best_epoch": self.best_epoch,
             "seconds": seconds,
             "seconds_per_epoch": seconds_per_epoch,
-            "left": self.inputs.left.to_string(),
-            "right": self.inputs.right.to_string(),
-            "views": self.inputs.views.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "modalities": Map::from_iter(self.inputs.modalities.iter().map(sources)),
             "split": self.inputs.split_name(),
             "labels": self.inputs.labels.as_ref().map(ToString::to_string),
             "train_rows": split.train.len(),
@@ -48,13 +52,16 @@ impl Run<'_> {
             "temperature": recipe.temperature,
             "loss": recipe.objective.to_string(),
             "head": recipe.head.to_string(),
-            "freeze": recipe.freeze.map(|side| side.to_string()),
+            "freeze": frozen.map(|input| &input.name),
             "scaling": recipe.scaling.to_string(),
             "dropout": recipe.dropout,
             "accum": recipe.accum,
             "version": env!("CARGO_PKG_VERSION"),
         });
-        let mut map = scores::to_json(test);
+        let mut map = Map::new();
+        for PairScores { names: (left, right), scores } in test {
+            map.extend(scores::pair_to_json((left, right), scores));
+        }
         map.extend(about.as_object().cloned().unwrap_or_default());
         Value::Object(map)
     }
@@ -62,7 +69,7 @@ impl Run<'_> {
 
 impl Run<'_> {
     /// The same for heads that a formula gave: what is about training is left out.
-    pub(crate) fn closed(&self, test: &Retrieval, kind: ClosedForm, strength: f64, seconds: f64) -> Value {
+    pub(crate) fn closed(&self, test: &[PairScores], kind: ClosedForm, best: &Tried, seconds: f64) -> Value {
         let mut metrics = self.metrics(test);
         if let Some(map) = metrics.as_object_mut() {
             let training = [
@@ -78,11 +85,14 @@ impl Run<'_> {
                 "dropout",
                 "accum",
                 "labels",
-                "views",
             ];
             training.iter().for_each(|key| drop(map.shift_remove(*key)));
             map.insert("head".into(), json!(kind.to_string()));
-            map.insert("strength".into(), json!(strength));
+            map.insert("strength".into(), json!(best.strength));
+            if let Some((alpha, beta)) = best.cache {
+                map.insert("alpha".into(), json!(alpha));
+                map.insert("beta".into(), json!(beta));
+            }
             map.insert("seconds".into(), json!(seconds));
         }
         metrics
@@ -94,6 +104,15 @@ pub(crate) fn read(folder: &Path) -> Option<Value> {
     serde_json::from_slice(&std::fs::read(folder.join(METRICS)).ok()?).ok()
 }
 
+/// The modalities of the finished run in a folder, if there is one.
+pub(crate) fn modalities(folder: &Path) -> Vec<String> {
+    read(folder).as_ref().and_then(names).unwrap_or_default()
+}
+
+fn names(metrics: &Value) -> Option<Vec<String>> {
+    Some(metrics.get("modalities")?.as_object()?.keys().cloned().collect())
+}
+
 /// What the user sees at the end; none if something is missing from the metrics.
 pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
     let text = |key: &str| metrics.get(key)?.as_str();
@@ -101,7 +120,14 @@ pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
     let rows = number("test_rows")?;
     let heads = match number("strength") {
         Some(strength) => {
-            format!("{} heads, strength {} (best on validation)", text("head")?, table::digits(strength))
+            let cache = match (number("alpha"), number("beta")) {
+                (Some(alpha), Some(beta)) => {
+                    format!(", α {}, β {}", table::digits(alpha), table::digits(beta))
+                }
+                _ => String::new(),
+            };
+            let strength = table::digits(strength);
+            format!("{} heads, strength {strength}{cache} (best on validation)", text("head")?)
         }
         None => {
             format!("heads of epoch {} of {} (best on validation)", number("best_epoch")?, number("epochs")?)
@@ -111,16 +137,35 @@ pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
     if let Some(epoch) = number("seconds_per_epoch") {
         time += &format!("; {} to train an epoch", table::seconds(epoch));
     }
-    let checkpoint = if number("strength").is_some() { String::new() } else { format!(", {CHECKPOINT}") };
+    let names = names(metrics)?;
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max("device".len());
+    let mut lines = String::new();
+    for name in &names {
+        for source in metrics["modalities"][name].as_array()? {
+            lines += &format!("{name:width$}  {}\n", source.as_str()?);
+        }
+    }
+    let pair = |(i, j): (usize, usize)| {
+        let (left, right) = (&names[i], &names[j]);
+        let scores = scores::pair_from_json((left, right), metrics)?;
+        Some(PairScores { names: (left.clone(), right.clone()), scores })
+    };
+    let pairs = (0..names.len()).flat_map(|i| (i + 1..names.len()).map(move |j| (i, j)));
+    let pairs = pairs.map(pair).collect::<Option<Vec<_>>>()?;
+    let checkpoint = number("strength").is_none().then(|| CHECKPOINT.to_string());
+    let files = [HEADS, METRICS, JOURNAL].map(String::from).into_iter();
+    let files: Vec<_> = files.chain(names.iter().map(|name| embeddings(name))).chain(checkpoint).collect();
+    let files = words::wrapped(&format!("{}: {}", folder.display(), files.join(", ")), 80 - width - 2);
     Some(format!(
-        "left   {}\nright  {}\nsplit  {}\n\n\
-         Retrieval among {rows} test rows, {heads}:\n\n{}\n\
-         device  {}\ntime    {time}\nfiles   {}: {HEADS}, {METRICS}, {JOURNAL},\n        {LEFT}, {RIGHT}{checkpoint}\n",
-        text("left")?,
-        text("right")?,
+        "{lines}{:width$}  {}\n\nRetrieval among {rows} test rows, {heads}:\n\n{}\n\
+         {:width$}  {}\n{:width$}  {time}\n{:width$}  {}\n",
+        "split",
         text("split")?,
-        scores::table(&scores::from_json(metrics)?, rows as usize),
+        scores::table_of_pairs(&pairs, rows as usize),
+        "device",
         text("device")?,
-        folder.display(),
+        "time",
+        "files",
+        files.join(&format!("\n{:width$}  ", "")),
     ))
 }

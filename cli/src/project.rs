@@ -12,18 +12,23 @@ use crate::{inputs, output, target};
 
 /// Applies a trained head to new features and writes them as .npy
 #[derive(clap::Args)]
-#[command(override_usage = "crossmodal project --heads <FILE> <--left|--right> <FILE> --out <FILE>")]
-#[command(group(clap::ArgGroup::new("side").required(true).args(["left", "right"])))]
+#[command(
+    override_usage = "crossmodal project --heads <FILE> <--left|--right> <FILE> --out <FILE>\n       crossmodal project --heads <FILE> --modality <NAME=FILE> --out <FILE>"
+)]
+#[command(group(clap::ArgGroup::new("side").required(true).args(["left", "right", "modality"])))]
 pub(crate) struct Args {
     /// heads.safetensors of a run of align
     #[arg(long, value_name = "FILE")]
     heads: PathBuf,
-    /// Features for the left head, .npy or .safetensors#TENSOR
+    /// For the left head, .npy or .safetensors#TENSOR
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     left: Option<Source>,
-    /// Features for the right head
+    /// For the right head
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     right: Option<Source>,
+    /// For the head of any name
+    #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
+    modality: Option<(String, Source)>,
     /// The .npy file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -34,21 +39,33 @@ pub(crate) struct Args {
     device: DeviceArgs,
 }
 
+impl Args {
+    /// What is to be projected by the head of which name.
+    fn named(&self) -> impl Iterator<Item = (&str, &Source)> {
+        let (left, right) = (self.left.iter(), self.right.iter());
+        let sides = left.map(|source| ("left", source)).chain(right.map(|source| ("right", source)));
+        sides.chain(self.modality.iter().map(|(name, source)| (name.as_str(), source)))
+    }
+}
+
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Outcome {
     check_out(args)?;
     let heads = Heads::load(&args.heads).map_err(|error| {
         Failure::new(format!("--heads {error}; expected heads.safetensors of a run of align"))
     })?;
-    let (side, head, source) = match (&args.left, &args.right) {
-        (Some(source), _) => ("left", &heads.left, source),
-        (None, Some(source)) => ("right", &heads.right, source),
-        (None, None) => return Err(Failure::new("expected --left FILE or --right FILE")), // clap has seen to it
-    };
+    let named = args.named().next();
+    // clap has seen to it
+    let (name, source) = named.ok_or_else(|| Failure::new("expected --left, --right or --modality"))?;
+    let head = heads.of(name).map_err(|_| {
+        let names: Vec<_> = heads.heads.iter().map(|head| head.name.as_str()).collect();
+        let (file, names) = (args.heads.display(), names.join(", "));
+        Failure::new(format!("{file}: expected one of its heads ({names}), got {name}"))
+    })?;
     let features = read_features(source)?;
     if features.cols != head.inputs {
         return Err(Failure::new(format!(
-            "{source}: expected {} columns, as the {side} head of {} takes, got {}",
+            "{source}: expected {} columns, as the {name} head of {} takes, got {}",
             head.inputs,
             args.heads.display(),
             features.cols
@@ -71,6 +88,6 @@ fn check_out(args: &Args) -> Result<(), Failure> {
     if !args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
         return Err(Failure::new(format!("--out {out}: expected a file name that ends in .npy")));
     }
-    let sources = args.left.iter().chain(&args.right).map(|source| source.path.as_path());
+    let sources = args.named().map(|(_, source)| source.path.as_path());
     target::check(&args.out, sources.chain([args.heads.as_path()]), args.force)
 }

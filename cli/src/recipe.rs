@@ -1,7 +1,7 @@
 //! The flags that say how `align` trains.
 
 use clap::ValueEnum;
-use crossmodal::align::{ClosedForm, Data, HeadKind, Objective, Recipe, Scaling, SideName};
+use crossmodal::align::{ClosedForm, Data, HeadKind, Objective, Recipe, Scaling};
 use crossmodal::losses::Distance;
 
 use crate::failure::Failure;
@@ -32,7 +32,7 @@ pub(crate) struct RecipeArgs {
     /// By feature, or by modality (the default)
     #[arg(long, value_name = "WHAT", hide_possible_values = true)]
     scaling: Option<ScalingName>,
-    /// Part of the features dropped at random [default: 0.5]
+    /// Part of the features dropped [default: 0.5]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     dropout: Option<f64>,
     /// Parts of a batch in turn in memory [default: 1]
@@ -55,9 +55,9 @@ struct HeadArgs {
     /// residual: part of what is learned [default: 0.2]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     residual_ratio: Option<f64>,
-    /// left or right: its features are the shared space
-    #[arg(long, value_name = "SIDE", hide_possible_values = true)]
-    freeze: Option<Side>,
+    /// Modality whose features are the shared space
+    #[arg(long, value_name = "NAME")]
+    freeze: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -77,6 +77,9 @@ struct LossArgs {
     /// infonce: earlier rows as negatives [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     queue: Option<usize>,
+    /// infonce: queue them before the loss, after [after]
+    #[arg(long, value_name = "WHEN", hide_possible_values = true)]
+    enqueue: Option<EnqueueName>,
     /// triplet: how much farther it is [default: 0.2]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     margin: Option<f64>,
@@ -102,6 +105,7 @@ enum HeadName {
     Ridge,
     Procrustes,
     Cca,
+    Cache,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -111,9 +115,9 @@ enum ScalingName {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Side {
-    Left,
-    Right,
+enum EnqueueName {
+    After,
+    Before,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -157,6 +161,7 @@ impl RecipeArgs {
             Some(HeadName::Ridge) => ClosedForm::Ridge,
             Some(HeadName::Procrustes) => ClosedForm::Procrustes,
             Some(HeadName::Cca) => ClosedForm::Cca,
+            Some(HeadName::Cache) => ClosedForm::Cache,
             _ => return Ok(None),
         };
         let trained = "heads that are trained";
@@ -176,6 +181,7 @@ impl RecipeArgs {
             (self.heads.freeze.is_some(), "--freeze", trained),
             (loss.loss.is_some() || loss.smoothing.is_some() || loss.decoupled, "--loss", trained),
             (loss.hard_negatives.is_some() || loss.queue.is_some(), "--loss", trained),
+            (loss.enqueue.is_some(), "--loss", trained),
             (loss.margin.is_some() || loss.distance.is_some() || loss.mining.is_some(), "--loss", trained),
             (loss.softplus || loss.swap, "--loss", trained),
         ];
@@ -197,18 +203,11 @@ impl RecipeArgs {
             (data.classes.is_some() && pairs_only, "--labels", "losses that tell rows apart"),
         ];
         refuse_others(&others, &format!("--loss {}", objective.name()))?;
-        let freeze = match self.heads.freeze {
-            Some(Side::Left) => Some(SideName::Left),
-            Some(Side::Right) => Some(SideName::Right),
-            None => base.freeze,
-        };
-        let width = match freeze {
-            Some(SideName::Left) => Some(data.left.cols),
-            Some(SideName::Right) => Some(data.right.cols),
-            None => None,
-        };
+        let freeze = self.heads.frozen(data)?.or(base.freeze);
+        let width_of = |side: usize| data.modalities.get(side).map(|own| own.features.cols);
+        let width = freeze.and_then(width_of);
         let head = self.heads.kind(base.head)?;
-        let own_width = matches!(head, HeadKind::Residual { .. }).then_some(data.left.cols);
+        let own_width = width_of(0).filter(|_| matches!(head, HeadKind::Residual { .. }));
         let new = resumed.is_none();
         Ok(Recipe {
             // The space of features that go in as they are is theirs.
@@ -249,6 +248,16 @@ fn refuse_others(others: &[(bool, &str, &str)], chosen: &str) -> Result<(), Fail
 }
 
 impl HeadArgs {
+    /// The number of the modality to be frozen.
+    fn frozen(&self, data: &Data) -> Result<Option<usize>, Failure> {
+        let Some(name) = &self.freeze else { return Ok(None) };
+        let names: Vec<_> = data.modalities.iter().map(|own| own.name.as_str()).collect();
+        let at = names.iter().position(|own| own == name);
+        let expected = names.join(", ");
+        at.map(Some)
+            .ok_or_else(|| Failure::new(format!("--freeze: expected a modality ({expected}), got {name}")))
+    }
+
     fn kind(&self, base: HeadKind) -> Result<HeadKind, Failure> {
         let own = match base {
             HeadKind::Linear => HeadName::Linear,
@@ -275,7 +284,7 @@ impl HeadArgs {
             }
             HeadName::Residual => Ok(HeadKind::Residual { hidden, ratio }),
             // They are not trained: nothing asks for the layers of their heads.
-            HeadName::Ridge | HeadName::Procrustes | HeadName::Cca => Ok(HeadKind::Linear),
+            HeadName::Ridge | HeadName::Procrustes | HeadName::Cca | HeadName::Cache => Ok(HeadKind::Linear),
         }
     }
 }
@@ -302,6 +311,7 @@ impl LossArgs {
                 (self.decoupled, "--decoupled", infonce),
                 (self.hard_negatives.is_some(), "--hard-negatives", infonce),
                 (self.queue.is_some(), "--queue", infonce),
+                (self.enqueue.is_some(), "--enqueue", infonce),
             ];
             refuse_others(&others, &chosen)?;
         }
@@ -328,12 +338,15 @@ impl LossArgs {
 
     fn infonce(&self, base: Objective) -> Objective {
         let base = if matches!(base, Objective::InfoNce { .. }) { base } else { Objective::default() };
-        let Objective::InfoNce { smoothing, decoupled, hard_negatives, queue } = base else { return base };
+        let Objective::InfoNce { smoothing, decoupled, hard_negatives, queue, enqueue_first } = base else {
+            return base;
+        };
         Objective::InfoNce {
             smoothing: self.smoothing.unwrap_or(smoothing),
             decoupled: self.decoupled || decoupled,
             hard_negatives: self.hard_negatives.unwrap_or(hard_negatives),
             queue: self.queue.unwrap_or(queue),
+            enqueue_first: self.enqueue.map_or(enqueue_first, |when| when == EnqueueName::Before),
         }
     }
 

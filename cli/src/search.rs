@@ -134,7 +134,7 @@ fn progress(rows: usize) -> ProgressBar {
 /// An error of the search with the flag that would change it.
 fn in_flags(error: Error, args: &Args) -> Failure {
     let Error::Argument { op: "search", argument, expected, got } = error else { return error.into() };
-    let flag = match argument {
+    let flag = match argument.as_ref() {
         "k" => "-k",
         "queries" => &format!("--queries {}", args.queries),
         "corpus" => &format!("--corpus {}", args.corpus),

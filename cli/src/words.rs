@@ -3,14 +3,19 @@
 use crossmodal::Error;
 
 use crate::failure::Failure;
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 
 /// An error of `align` with the flag that would change it in the place of the library's argument.
 pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
     let Error::Argument { op: "align" | "Split", argument, expected, got } = error else {
         return error.into();
     };
-    let flag = match argument {
+    let named = |argument: &str| {
+        let name = argument.strip_prefix("modality ")?;
+        inputs.modalities.iter().find(|input| input.name == name).map(Input::argument)
+    };
+    let first = &inputs.modalities[0];
+    let flag = match argument.as_ref() {
         "dim" => "--dim",
         "epochs" => "--epochs",
         "batch size" => "--batch-size",
@@ -26,14 +31,13 @@ pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
         "hard negatives" => "--hard-negatives",
         "queue" => "--queue",
         "margin" => "--margin",
-        "views" => "--left",
+        "freeze" => "--freeze",
+        "modalities" => "--modality",
         "classes" => "--labels",
-        "left" => &format!("--left {}", inputs.left),
-        "right" => &format!("--right {}", inputs.right),
-        // Neither flag is given: it is by chance.
-        "rows" => &format!("--left {}", inputs.left),
+        // No split is given: it is by chance.
+        "rows" => &first.argument(),
         "labels" | "split" => &format!("--split {}", inputs.split_name()),
-        other => other,
+        other => &named(other).unwrap_or_else(|| other.to_string()),
     };
     Failure::new(format!("{flag}: expected {expected}, got {got}"))
 }
@@ -41,4 +45,26 @@ pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
 /// `1 epoch`, `2 epochs`.
 pub(crate) fn count(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Lines of whole words of at most so many characters, where a word is no longer.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                *line += &format!(" {word}")
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn lines_are_wrapped_at_words() {
+        assert_eq!(super::wrapped("a bc d eeeee f", 4), ["a bc", "d", "eeeee", "f"]);
+    }
 }

@@ -3,7 +3,7 @@
 use super::data::Data;
 use super::heads::{Head, Heads};
 use super::network::HeadWeights;
-use super::recipe::{Recipe, SideName};
+use super::recipe::Recipe;
 use super::side::Side;
 use super::trainer::Trainer;
 use crate::device::Device;
@@ -69,9 +69,8 @@ impl Checkpoint {
             objective: number(metadata, "loss")?,
             head: number(metadata, "head")?,
             freeze: match metadata.get("freeze")?.as_str() {
-                "left" => Some(SideName::Left),
-                "right" => Some(SideName::Right),
-                _ => None,
+                "none" => None,
+                side => Some(side.parse().ok()?),
             },
             scaling: number(metadata, "scaling")?,
             dropout: number(metadata, "dropout")?,
@@ -94,7 +93,8 @@ impl Trainer {
         let Recipe { dim, epochs, batch_size, learning_rate, weight_decay, temperature, seed, .. } =
             self.recipe;
         let Recipe { objective, head, freeze, scaling, dropout, accum, .. } = self.recipe;
-        let widths = [&self.left, &self.right].map(|side| side.views[0].shape()[1]);
+        let about = |side: &Side| format!("{} of {}", side.name, side.views[0].shape()[1]);
+        let modalities: Vec<_> = self.sides.iter().map(about).collect();
         [
             ("dim", dim.to_string()),
             ("epochs", epochs.to_string()),
@@ -109,7 +109,7 @@ impl Trainer {
             ("scaling", scaling.to_string()),
             ("dropout", dropout.to_string()),
             ("accum", accum.to_string()),
-            ("widths", format!("{} and {}", widths[0], widths[1])),
+            ("modalities", modalities.join(", ")),
             ("data", format!("{:016x}", self.fingerprint)),
         ]
         .map(|(key, value)| (key.to_string(), value))
@@ -129,7 +129,8 @@ impl Trainer {
                 shape: shape.to_vec(),
                 data: HostData::F32(values.to_vec()),
             };
-            for (side, head) in [("left", &heads.left), ("right", &heads.right)] {
+            for head in &heads.heads {
+                let side = &head.name;
                 for (i, HeadWeights { weight, bias }) in head.layers.iter().enumerate() {
                     let inputs = weight.len() / bias.len();
                     extra.insert(format!("best.{side}.{i}.weight"), array(&[inputs, bias.len()], weight));
@@ -139,13 +140,15 @@ impl Trainer {
             let numbers = Array { shape: vec![2], data: HostData::F64(vec![*score, heads.log_scale]) };
             extra.insert("best.score_and_log_scale".into(), numbers);
         }
-        for (queue, side) in self.queues.iter().flatten().zip(["left", "right"]) {
-            let (ring, next, len) = queue.state();
-            extra.insert(
-                format!("queue.{side}"),
-                Array { shape: ring.shape().to_vec(), data: ring.to_host()? },
-            );
-            metadata.insert(format!("queue.{side}"), format!("{next} {len}"));
+        for (queue, Side { name, .. }) in self.queues.iter().zip(&self.sides) {
+            let (ring, classes, next, len) = queue.state();
+            let keys = Array { shape: ring.shape().to_vec(), data: ring.to_host()? };
+            // A file of tensors has no 64-bit integers: their halves.
+            let halves = classes.iter().flat_map(|&class| [class as u32, (class >> 32) as u32]).collect();
+            let classes = Array { shape: vec![classes.len(), 2], data: HostData::U32(halves) };
+            extra.insert(format!("queue.{name}"), keys);
+            extra.insert(format!("queue.{name}.classes"), classes);
+            metadata.insert(format!("queue.{name}"), format!("{next} {len}"));
         }
         save_checkpoint(path, &self.parameters, &self.optimiser, extra, metadata)
     }
@@ -175,20 +178,9 @@ impl Trainer {
         if let Some(epoch) = metadata.get("best_epoch").and_then(|epoch| epoch.parse().ok()) {
             trainer.best = Some(trainer.best_from(&extra, epoch).ok_or_else(|| corrupt(path))?);
         }
-        if let Some(queues) = &mut trainer.queues {
-            for (queue, side) in queues.iter_mut().zip(["left", "right"]) {
-                let name = format!("queue.{side}");
-                let places = || -> Option<(&Array, usize, usize)> {
-                    let (next, len) = metadata.get(&name)?.split_once(' ')?;
-                    Some((extra.get(&name)?, next.parse().ok()?, len.parse().ok()?))
-                };
-                let (ring, next, len) = places().ok_or_else(|| corrupt(path))?;
-                let ring = Tensor::from_host(device, &ring.shape, ring.data.clone())?;
-                let whole =
-                    ring.shape() == queue.state().0.shape() && ring.dtype() == queue.state().0.dtype();
-                *queue =
-                    Queue::from_state(ring, next, len).ok().filter(|_| whole).ok_or_else(|| corrupt(path))?;
-            }
+        for (queue, Side { name, .. }) in trainer.queues.iter_mut().zip(&trainer.sides) {
+            *queue = queue_from(device, queue, &format!("queue.{name}"), &extra, &metadata)?
+                .ok_or_else(|| corrupt(path))?;
         }
         Ok(trainer)
     }
@@ -199,16 +191,37 @@ impl Trainer {
             _ => None,
         };
         let HostData::F64(numbers) = &extra.get("best.score_and_log_scale")?.data else { return None };
-        let head = |side: &str, own: &Side| {
-            let now = own.head(&self.parameters, side, self.recipe.dim).ok()?;
+        let head = |own: &Side| {
+            let now = own.head(&self.parameters, self.recipe.dim).ok()?;
             let layer = |i: usize| {
-                let weight = f32s(format!("best.{side}.{i}.weight"))?;
-                Some(HeadWeights { weight, bias: f32s(format!("best.{side}.{i}.bias"))? })
+                let weight = f32s(format!("best.{}.{i}.weight", own.name))?;
+                Some(HeadWeights { weight, bias: f32s(format!("best.{}.{i}.bias", own.name))? })
             };
             let layers = (0..now.layers.len()).map(layer).collect::<Option<Vec<_>>>()?;
             Some(Head { layers, ..now })
         };
-        let (left, right) = (head("left", &self.left)?, head("right", &self.right)?);
-        Some((*numbers.first()?, Heads { left, right, log_scale: *numbers.get(1)?, epoch }))
+        let heads = self.sides.iter().map(head).collect::<Option<_>>()?;
+        Some((*numbers.first()?, Heads { heads, log_scale: *numbers.get(1)?, epoch }))
     }
+}
+
+/// The queue that was saved under a name, if it is one of the same size as `now`.
+fn queue_from(
+    device: &Device,
+    now: &Queue,
+    name: &str,
+    extra: &BTreeMap<String, Array>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Option<Queue>> {
+    let stored = || -> Option<(&Array, Vec<i64>, usize, usize)> {
+        let (next, len) = metadata.get(name)?.split_once(' ')?;
+        let HostData::U32(halves) = &extra.get(&format!("{name}.classes"))?.data else { return None };
+        let whole = |pair: &[u32]| (i64::from(pair[1]) << 32) | i64::from(pair[0]);
+        let classes = halves.chunks_exact(2).map(whole).collect();
+        Some((extra.get(name)?, classes, next.parse().ok()?, len.parse().ok()?))
+    };
+    let Some((keys, classes, next, len)) = stored() else { return Ok(None) };
+    let ring = Tensor::from_host(device, &keys.shape, keys.data.clone())?;
+    let fits = ring.shape() == now.state().0.shape() && ring.dtype() == now.state().0.dtype();
+    Ok(Queue::from_state(ring, classes, next, len).ok().filter(|_| fits))
 }

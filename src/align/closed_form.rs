@@ -1,10 +1,12 @@
 //! Heads without training: linear maps that a formula gives, their one number chosen on the validation rows.
 
-use super::data::Data;
+use super::cache::Cache;
+use super::data::{Data, Modality};
 use super::heads::{Head, Heads};
 use super::network::HeadWeights;
 use super::recipe::Scaling;
 use super::retrieval::{Retrieval, retrieval};
+use super::side::standardisation;
 use super::standardise::Standardisation;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -29,6 +31,8 @@ pub enum ClosedForm {
     /// Canonical correlation analysis (Hotelling, 1936) with `λI` added to both covariances, each pair of directions weighted
     /// by its correlation to the power ¾.
     Cca,
+    /// That space, and training pairs that the left head remembers: a [`Cache`], its α and β chosen on the validation rows too.
+    Cache,
 }
 
 impl std::fmt::Display for ClosedForm {
@@ -37,6 +41,7 @@ impl std::fmt::Display for ClosedForm {
             ClosedForm::Ridge => "ridge",
             ClosedForm::Procrustes => "procrustes",
             ClosedForm::Cca => "cca",
+            ClosedForm::Cache => "cache",
         })
     }
 }
@@ -49,9 +54,22 @@ impl std::str::FromStr for ClosedForm {
             "ridge" => Ok(ClosedForm::Ridge),
             "procrustes" => Ok(ClosedForm::Procrustes),
             "cca" => Ok(ClosedForm::Cca),
-            _ => Err(format!("expected ridge, procrustes or cca, got {text}")),
+            "cache" => Ok(ClosedForm::Cache),
+            _ => Err(format!("expected ridge, procrustes, cca or cache, got {text}")),
         }
     }
+}
+
+/// What [`closed_form`] tried.
+/// Example: [`closed_form`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tried {
+    /// λ, 0 for a formula without.
+    pub strength: f64,
+    /// α and β of a [`Cache`].
+    pub cache: Option<(f64, f64)>,
+    /// Scores on the validation rows.
+    pub validation: Retrieval,
 }
 
 /// What [`closed_form`] found.
@@ -60,10 +78,10 @@ impl std::str::FromStr for ClosedForm {
 pub struct ClosedFit {
     /// The heads; their epoch is 0.
     pub heads: Heads,
-    /// Every λ that was tried, from strong to weak, with its scores on the validation rows; one of 0 for a formula without.
-    pub tried: Vec<(f64, Retrieval)>,
-    /// The λ of the heads: the best mean recall at 10, of equals the strongest.
-    pub strength: f64,
+    /// Everything that was tried, from strong regularisation to weak.
+    pub tried: Vec<Tried>,
+    /// Which of them the heads are: the best mean recall at 10, of equals the first.
+    pub best: usize,
 }
 
 /// How strongly correlated directions count.
@@ -71,48 +89,84 @@ const POWER: f64 = 0.75;
 /// Rows that are widened to f64 at once.
 const ROWS: usize = 4096;
 
-/// Fits heads by a formula, in f64, on the host: the same bits whatever device or threads there are. `dim` is the width of the
-/// shared space at most: no more than the narrower modality has directions in which the training rows vary, and for ridge always the
-/// right one's width.
+/// Fits the heads of two modalities by a formula, in f64, on the host: the same bits whatever device or threads there are. `dim` is
+/// the width of the shared space at most: no more than the narrower modality has directions in which the training rows vary, and for
+/// ridge always the right one's width. Of further views every pair counts.
 ///
-/// Errors: no dimensions; features that the scaling makes infinite; a matrix that is not positive definite.
+/// Errors: more modalities than two; classes, since every row has one partner here; no dimensions; features that the scaling makes
+/// infinite; a matrix that is not positive definite.
 ///
 /// ```
 /// use crossmodal::{align::{ClosedForm, Data, Scaling, Split, closed_form}, io::Features};
 /// let view = |f: fn(f32) -> f32| Features { rows: 40, cols: 3, values: (0..120).map(|i| f(i as f32)).collect() };
 /// let data = Data::new(view(|i| (i * 0.7).sin()), view(|i| -(i * 0.7).sin()), Split::random(40, 0)?)?;
 /// let fit = closed_form(&data, ClosedForm::Cca, Scaling::Modality, 3)?;
-/// let best = fit.tried.iter().find(|(strength, _)| *strength == fit.strength).unwrap().1;
-/// assert_eq!(best.left_to_right.recall_at_1, 100.); // one side is the other turned round
+/// assert_eq!(fit.tried[fit.best].validation.left_to_right.recall_at_1, 100.); // one side is the other turned round
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub fn closed_form(data: &Data, kind: ClosedForm, scaling: Scaling, dim: usize) -> Result<ClosedFit> {
+    let [left, right] = &data.modalities[..] else {
+        let got = data.modalities.len();
+        return Err(Error::argument("align", "modalities", format!("two for heads by {kind}"), got));
+    };
+    if data.classes.is_some() {
+        let expected = format!("none for heads by {kind}, in which every row has one partner");
+        return Err(Error::argument("align", "classes", expected, "some"));
+    }
     if dim == 0 {
         return Err(Error::argument("align", "dim", "at least 1", 0));
     }
-    let scale = |side: &Features| match scaling {
-        Scaling::Feature => Standardisation::fit(side, &data.split.train),
-        Scaling::Modality => Standardisation::fit_modality(side, &data.split.train),
-    };
-    let scales = [scale(&data.left), scale(&data.right)];
-    let moments = Moments::of(data, &scales)?;
-    let validation = [data.left.select(&data.split.validation)?, data.right.select(&data.split.validation)?];
-    let mut tried = vec![];
-    let mut best: Option<(f64, f64, Heads)> = None;
-    for strength in strengths(kind) {
-        let maps = moments.maps(kind, strength, dim)?;
-        let heads = heads(data, &scales, maps);
-        let project = |head: &Head, side: &Features| head.project(&Device::Cpu, side);
-        let scores =
-            retrieval(&project(&heads.left, &validation[0])?, &project(&heads.right, &validation[1])?)?;
-        let score = scores.mean_recall_at_10();
-        if best.as_ref().is_none_or(|(best, ..)| score > *best) {
-            best = Some((score, strength, heads));
-        }
-        tried.push((strength, scores));
+    let pair = [left, right];
+    let scales = pair.map(|modality| standardisation(modality, &data.split.train, scaling));
+    let moments = Moments::of(pair, &data.split.train, &scales)?;
+    let of_kind = if kind == ClosedForm::Cache { ClosedForm::Cca } else { kind };
+    let linear = strengths(kind)
+        .into_iter()
+        .map(|strength| Ok((strength, None, heads(pair, &scales, moments.maps(of_kind, strength, dim)?))));
+    let fit = best_of(pair, &data.split.validation, linear)?;
+    if kind != ClosedForm::Cache {
+        return Ok(fit);
     }
-    let (_, strength, heads) = best.expect("at least one was tried");
-    Ok(ClosedFit { heads, tried, strength })
+    let strength = fit.tried[fit.best].strength;
+    let train = |side: usize| {
+        fit.heads.heads[side].project(&Device::Cpu, &pair[side].features.select(&data.split.train)?)
+    };
+    let (keys, values) = (train(0)?.values, train(1)?.values);
+    let remembering = cache_grid().map(|(alpha, beta)| {
+        let mut heads = fit.heads.clone();
+        heads.heads[0].cache = Some(Cache { keys: keys.clone(), values: values.clone(), alpha, beta });
+        Ok((strength, Some((alpha, beta)), heads))
+    });
+    best_of(pair, &data.split.validation, remembering)
+}
+
+/// Scores each on the validation rows.
+fn best_of(
+    pair: [&Modality; 2],
+    validation: &[u32],
+    all: impl Iterator<Item = Result<(f64, Option<(f64, f64)>, Heads)>>,
+) -> Result<ClosedFit> {
+    let rows = [pair[0].features.select(validation)?, pair[1].features.select(validation)?];
+    let mut tried: Vec<Tried> = vec![];
+    let mut best: Option<(f64, usize, Heads)> = None;
+    for each in all {
+        let (strength, cache, heads) = each?;
+        let project = |side: usize| heads.heads[side].project(&Device::Cpu, &rows[side]);
+        let validation = retrieval(&project(0)?, &project(1)?)?;
+        let score = validation.mean_recall_at_10();
+        if best.as_ref().is_none_or(|(best, ..)| score > *best) {
+            best = Some((score, tried.len(), heads));
+        }
+        tried.push(Tried { strength, cache, validation });
+    }
+    let (_, best, heads) = best.expect("at least one was tried");
+    Ok(ClosedFit { heads, tried, best })
+}
+
+/// α and β to be tried.
+fn cache_grid() -> impl Iterator<Item = (f64, f64)> {
+    let alphas = [0.01, 0.03, 0.1, 0.3, 1., 3.];
+    alphas.into_iter().flat_map(|alpha| [2., 4., 8., 16., 32.].map(|beta| (alpha, beta)))
 }
 
 /// The λ to be tried, from strong to weak, in units of the mean variance where features are scaled to that.
@@ -121,7 +175,7 @@ fn strengths(kind: ClosedForm) -> Vec<f64> {
         ClosedForm::Procrustes => vec![0.],
         // Half decades, then halves.
         ClosedForm::Ridge => (-6..=6).rev().map(|e| 10f64.powf(0.5 * f64::from(e))).collect(),
-        ClosedForm::Cca => (-7..=3).rev().map(|e| 2f64.powi(e)).collect(),
+        ClosedForm::Cca | ClosedForm::Cache => (-7..=3).rev().map(|e| 2f64.powi(e)).collect(),
     }
 }
 
@@ -136,26 +190,22 @@ struct Moments {
 type Maps = (Mat<f64>, Option<Mat<f64>>);
 
 impl Moments {
-    fn of(data: &Data, scales: &[Standardisation; 2]) -> Result<Moments> {
-        let (d, e) = (data.left.cols, data.right.cols);
+    /// Of every view of one with every view of the other.
+    fn of(pair: [&Modality; 2], train: &[u32], scales: &[Standardisation; 2]) -> Result<Moments> {
+        let [d, e] = pair.map(|modality| modality.features.cols);
         let mut moments = Moments { xx: Mat::zeros(d, d), yy: Mat::zeros(e, e), xy: Mat::zeros(d, e) };
-        let weight = 1. / data.split.train.len() as f64;
-        for rows in data.split.train.chunks(ROWS) {
-            let scaled = |side: &Features, scale: &Standardisation, argument| -> Result<Mat<f64>> {
-                let values = scale.apply(&side.select(rows)?.values);
-                if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                    let expected = "features that stay finite when scaled on the training rows";
-                    let got = format!("row {}, column {}", rows[at / side.cols], at % side.cols);
-                    return Err(Error::argument("align", argument, expected, got));
-                }
-                Ok(Mat::from_fn(rows.len(), side.cols, |i, j| f64::from(values[i * side.cols + j])))
+        let views = pair.map(|modality| 1 + modality.views.len());
+        let weight = 1. / (train.len() * views[0] * views[1]) as f64;
+        for rows in train.chunks(ROWS) {
+            let scaled = |side: usize| -> Result<Vec<Mat<f64>>> {
+                pair[side].all().map(|view| widened(pair[side], view, rows, &scales[side])).collect()
             };
-            let x = scaled(&data.left, &scales[0], "left")?;
-            let y = scaled(&data.right, &scales[1], "right")?;
-            for (sum, a, b) in
-                [(&mut moments.xx, &x, &x), (&mut moments.yy, &y, &y), (&mut moments.xy, &x, &y)]
-            {
-                matmul(sum.as_mut(), Accum::Add, a.transpose(), b.as_ref(), weight, Par::Seq);
+            let (of_x, of_y) = (scaled(0)?, scaled(1)?);
+            for (x, y) in of_x.iter().flat_map(|x| of_y.iter().map(move |y| (x, y))) {
+                for (sum, a, b) in [(&mut moments.xx, x, x), (&mut moments.yy, y, y), (&mut moments.xy, x, y)]
+                {
+                    matmul(sum.as_mut(), Accum::Add, a.transpose(), b.as_ref(), weight, Par::Seq);
+                }
             }
         }
         Ok(moments)
@@ -174,7 +224,7 @@ impl Moments {
                 let (u, _, v) = singular(&self.xy, dim)?;
                 Ok((u, Some(v)))
             }
-            ClosedForm::Cca => {
+            ClosedForm::Cca | ClosedForm::Cache => {
                 let (of_x, of_y) = (cholesky(&self.xx, strength)?, cholesky(&self.yy, strength)?);
                 // Lx⁻¹ S_xy Ly⁻ᵀ
                 let mut whitened = self.xy.clone();
@@ -189,6 +239,17 @@ impl Moments {
             }
         }
     }
+}
+
+/// Rows of a view, scaled, in f64.
+fn widened(modality: &Modality, view: &Features, rows: &[u32], scale: &Standardisation) -> Result<Mat<f64>> {
+    let values = scale.apply(&view.select(rows)?.values);
+    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        let expected = "features that stay finite when scaled on the training rows";
+        let got = format!("row {}, column {}", rows[at / view.cols], at % view.cols);
+        return Err(Error::argument("align", modality.argument(), expected, got));
+    }
+    Ok(Mat::from_fn(rows.len(), view.cols, |i, j| f64::from(values[i * view.cols + j])))
 }
 
 fn scale_columns(map: &mut Mat<f64>, factors: &[f64]) {
@@ -242,9 +303,10 @@ fn singular(matrix: &Mat<f64>, dim: usize) -> Result<(Mat<f64>, Vec<f64>, Mat<f6
     Ok(if tall { (wide, values, narrow) } else { (narrow, values, wide) })
 }
 
-fn heads(data: &Data, scales: &[Standardisation; 2], (left, right): Maps) -> Heads {
+fn heads(pair: [&Modality; 2], scales: &[Standardisation; 2], (left, right): Maps) -> Heads {
     let dim = left.ncols();
-    let head = |name: &str, inputs: usize, scale: &Standardisation, map: Option<&Mat<f64>>| {
+    let head = |side: usize, map: Option<&Mat<f64>>| {
+        let inputs = pair[side].features.cols;
         let layer = |map: &Mat<f64>| {
             // Of one size whatever λ is: lengths do not matter, and f32 holds them best around 1.
             let length = (0..inputs * dim).map(|at| map[(at / dim, at % dim)].powi(2)).sum::<f64>().sqrt();
@@ -252,13 +314,10 @@ fn heads(data: &Data, scales: &[Standardisation; 2], (left, right): Maps) -> Hea
             let weight = (0..inputs * dim).map(|at| (factor * map[(at / dim, at % dim)]) as f32).collect();
             HeadWeights { weight, bias: vec![0.; dim] }
         };
-        let (standardisation, layers) = (scale.clone(), map.map(layer).into_iter().collect());
-        Head { name: name.into(), inputs, dim, standardisation, layers, residual: None }
+        let (standardisation, layers) = (scales[side].clone(), map.map(layer).into_iter().collect());
+        let (name, source) = (pair[side].name.clone(), String::new());
+        Head { name, source, inputs, dim, standardisation, layers, residual: None, cache: None }
     };
-    Heads {
-        left: head("left", data.left.cols, &scales[0], Some(&left)),
-        right: head("right", data.right.cols, &scales[1], right.as_ref()),
-        log_scale: (1f64 / 0.07).ln(),
-        epoch: 0,
-    }
+    let heads = vec![head(0, Some(&left)), head(1, right.as_ref())];
+    Heads { heads, log_scale: (1f64 / 0.07).ln(), epoch: 0 }
 }

@@ -86,77 +86,143 @@ impl Split {
     }
 }
 
-/// Two modalities' features, row i of one belonging to row i of the other.
+/// One modality: row i of its features belongs to row i of every other's.
 ///
 /// ```
-/// use crossmodal::{align::{Data, Split}, io::Features};
+/// use crossmodal::{align::Modality, io::Features};
+/// let audio = Modality::new("audio", Features { rows: 2, cols: 1, values: vec![1., 2.] });
+/// assert!(audio.views.is_empty());
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Modality {
+    /// What it is called: `left`, `image`, …
+    pub name: String,
+    /// Its features `[rows, its width]`.
+    pub features: Features,
+    /// Further views of it in the same feature space: row i of each is a partner of row i of the other modalities too. They
+    /// train; scores are those of `features`.
+    pub views: Vec<Features>,
+}
+
+impl Modality {
+    /// Without further views. Example: [`Modality`].
+    pub fn new(name: impl Into<String>, features: Features) -> Modality {
+        Modality { name: name.into(), features, views: vec![] }
+    }
+
+    /// What errors call it.
+    pub(super) fn argument(&self) -> String {
+        format!("modality {}", self.name)
+    }
+
+    /// Its features and the further views of it.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Features> {
+        std::iter::once(&self.features).chain(&self.views)
+    }
+}
+
+/// The features of two or more modalities, row by row each other's partners.
+///
+/// ```
+/// use crossmodal::{align::{Data, Modality, Split}, io::Features};
 /// let features = |rows: usize| Features { rows, cols: 1, values: vec![1.; rows] };
 /// let split = Split::from_labels(&[0, 0, 1, 1, 2, 2])?;
 /// assert!(Data::new(features(6), features(5), split.clone()).is_err());
-/// assert_eq!(Data::new(features(6), features(6), split)?.left.rows, 6);
+/// let data = Data::new(features(6), features(6), split.clone())?;
+/// assert_eq!(data.of("right")?.rows, 6);
+/// // Of three: every pair of them is aligned.
+/// let three = ["image", "text", "audio"].map(|name| Modality::new(name, features(6)));
+/// assert_eq!(Data::of_modalities(three.into(), split)?.modalities.len(), 3);
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Data {
-    /// One modality `[rows, its width]`.
-    pub left: Features,
-    /// The other `[rows, its width]`.
-    pub right: Features,
+    /// At least two.
+    pub modalities: Vec<Modality>,
     /// Which rows are for what.
     pub split: Split,
-    /// Further views of the left modality, in the same feature space: row i of each is a partner of row i of `right` too.
-    pub views: Vec<Features>,
     /// The class of each row: rows of one class are one another's partners. Negative: none, but for its own partner.
     pub classes: Option<Vec<i64>>,
 }
 
 impl Data {
-    /// Pairs row i of `left` with row i of `right`.
+    /// Pairs row i of `left` with row i of `right`, as modalities of these names.
     ///
-    /// Errors: the row counts differ; the split names a row that is not there. Example: [`Data`].
+    /// Errors: those of [`Data::of_modalities`]. Example: [`Data`].
     pub fn new(left: Features, right: Features, split: Split) -> Result<Data> {
-        for (argument, side) in [("left", &left), ("right", &right)] {
-            let count = side.rows.checked_mul(side.cols);
-            if count != Some(side.values.len()) || side.cols == 0 {
-                let expected = format!("{} x {} values, at least one a row", side.rows, side.cols);
-                return Err(Error::argument("align", argument, expected, side.values.len()));
-            }
-        }
-        if left.rows != right.rows {
-            let expected = format!("{} rows as left has", left.rows);
-            return Err(Error::argument("align", "right", expected, format!("{} rows", right.rows)));
-        }
-        let last = [&split.train, &split.validation, &split.test].into_iter().flatten().max();
-        if let Some(&row) = last.filter(|&&row| row as usize >= left.rows) {
-            let expected = format!("rows below {}", left.rows);
-            return Err(Error::argument("align", "split", expected, format!("row {row}")));
-        }
-        Ok(Data { left, right, split, views: vec![], classes: None })
+        Data::of_modalities(vec![Modality::new("left", left), Modality::new("right", right)], split)
     }
 
-    /// With further views of the left modality. They train with it; scores are those of `left`.
+    /// Any number of modalities from two on.
     ///
-    /// Errors: other rows or widths than left has.
+    /// Errors: fewer; two of one name, or one with other characters than letters, digits, `_` and `-`; row counts differ, or the widths of one's views; the split names a row that is not
+    /// there. Example: [`Data`].
+    pub fn of_modalities(modalities: Vec<Modality>, split: Split) -> Result<Data> {
+        let [first, _, ..] = &modalities[..] else {
+            return Err(Error::argument("align", "modalities", "at least two", modalities.len()));
+        };
+        let rows = first.features.rows;
+        for (i, modality) in modalities.iter().enumerate() {
+            let refuse = |expected: String, got: String| {
+                Err(Error::argument("align", modality.argument(), expected, got))
+            };
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+            if modality.name.is_empty() || !modality.name.chars().all(plain) {
+                return refuse("a name of letters, digits, _ and -".into(), format!("'{}'", modality.name));
+            }
+            if modalities[..i].iter().any(|other| other.name == modality.name) {
+                return refuse("a name of its own".to_string(), "one that is taken".to_string());
+            }
+            if modality.views.len() > 255 {
+                return refuse("at most 255 further views".to_string(), modality.views.len().to_string());
+            }
+            let width = modality.features.cols;
+            for side in modality.all() {
+                let count = side.rows.checked_mul(side.cols);
+                if count != Some(side.values.len()) || side.cols == 0 {
+                    let expected = format!("{} x {} values, at least one a row", side.rows, side.cols);
+                    return refuse(expected, side.values.len().to_string());
+                }
+                if side.rows != rows {
+                    return refuse(
+                        format!("{rows} rows as {} has", first.name),
+                        format!("{} rows", side.rows),
+                    );
+                }
+                if side.cols != width {
+                    let expected = format!("views of one width, {width}");
+                    return refuse(expected, side.cols.to_string());
+                }
+            }
+        }
+        let last = [&split.train, &split.validation, &split.test].into_iter().flatten().max();
+        if let Some(&row) = last.filter(|&&row| row as usize >= rows) {
+            return Err(Error::argument(
+                "align",
+                "split",
+                format!("rows below {rows}"),
+                format!("row {row}"),
+            ));
+        }
+        Ok(Data { modalities, split, classes: None })
+    }
+
+    /// With further views of a modality. Errors: there is none of that name; those of [`Data::of_modalities`].
     ///
     /// ```
     /// use crossmodal::{align::{Data, Split}, io::Features};
     /// let features = |value: f32| Features { rows: 6, cols: 1, values: vec![value; 6] };
     /// let data = Data::new(features(1.), features(2.), Split::from_labels(&[0, 0, 1, 1, 2, 2])?)?;
-    /// assert_eq!(data.with_views(vec![features(3.)])?.views.len(), 1);
+    /// assert_eq!(data.with_views("left", vec![features(3.)])?.modalities[0].views.len(), 1);
     /// # Ok::<(), crossmodal::Error>(())
     /// ```
-    pub fn with_views(self, views: Vec<Features>) -> Result<Data> {
-        let (rows, cols) = (self.left.rows, self.left.cols);
-        if views.len() > 255 {
-            return Err(Error::argument("align", "views", "at most 255", views.len()));
-        }
-        for view in &views {
-            if (view.rows, view.cols, view.values.len()) != (rows, cols, rows * cols) {
-                let got = format!("{} x {}", view.rows, view.cols);
-                return Err(Error::argument("align", "views", format!("{rows} x {cols} as left is"), got));
-            }
-        }
-        Ok(Data { views, ..self })
+    pub fn with_views(mut self, name: &str, views: Vec<Features>) -> Result<Data> {
+        self.of(name)?;
+        self.modalities
+            .iter_mut()
+            .filter(|own| own.name == name)
+            .for_each(|own| own.views.clone_from(&views));
+        Ok(Data { classes: self.classes, ..Data::of_modalities(self.modalities, self.split)? })
     }
 
     /// With a class for each row. Errors: not as many as rows.
@@ -169,18 +235,28 @@ impl Data {
     /// # Ok::<(), crossmodal::Error>(())
     /// ```
     pub fn with_classes(self, classes: Vec<i64>) -> Result<Data> {
-        if classes.len() != self.left.rows {
-            let expected = format!("{} labels, one a row", self.left.rows);
+        let rows = self.modalities[0].features.rows;
+        if classes.len() != rows {
+            let expected = format!("{rows} labels, one a row");
             return Err(Error::argument("align", "classes", expected, classes.len()));
         }
         Ok(Data { classes: Some(classes), ..self })
+    }
+
+    /// The features of a modality. Errors: there is none of that name. Example: [`Data`].
+    pub fn of(&self, name: &str) -> Result<&Features> {
+        let found = self.modalities.iter().find(|modality| modality.name == name);
+        found.map(|modality| &modality.features).ok_or_else(|| {
+            let names: Vec<_> = self.modalities.iter().map(|modality| modality.name.as_str()).collect();
+            Error::argument("align", "name", format!("one of {}", names.join(", ")), name)
+        })
     }
 
     /// A hash of every feature and row number: what a checkpoint recognises its data by.
     pub(super) fn fingerprint(&self) -> u64 {
         // FNV-1a over 32-bit words.
         let step = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x100_0000_01b3);
-        let all = [&self.left, &self.right].into_iter().chain(&self.views);
+        let all = self.modalities.iter().flat_map(Modality::all);
         let features = all.flat_map(|f| f.values.iter().map(|v| v.to_bits()));
         let Split { train, validation, test } = &self.split;
         let rows =
@@ -188,4 +264,9 @@ impl Data {
         let classes = self.classes.iter().flatten().flat_map(|class| [*class as u32, (*class >> 32) as u32]);
         features.chain(rows).chain(classes).fold(0xcbf2_9ce4_8422_2325, step)
     }
+}
+
+/// Every pair of so many modalities, in order.
+pub(super) fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).flat_map(move |i| (i + 1..count).map(move |j| (i, j)))
 }

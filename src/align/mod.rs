@@ -1,7 +1,8 @@
-//! The main job: two modalities' stored features in, a trained alignment and its retrieval scores out.
+//! The main job: two or more modalities' stored features in, a trained alignment and its retrieval scores out.
 //!
-//! Two linear heads project both modalities into one space, rows of length one; the symmetric InfoNCE loss pulls the two
-//! sides of each row together and apart from the others of its batch (CLIP, Radford et al., 2021).
+//! Linear heads project the modalities into one space, rows of length one; the symmetric InfoNCE loss pulls the two
+//! sides of each row together and apart from the others of its batch (CLIP, Radford et al., 2021), and is summed over all pairs
+//! of modalities where there are more than two.
 //!
 //! ```
 //! use crossmodal::{Device, align::{Data, Recipe, Split, Trainer}, io::Features};
@@ -15,10 +16,11 @@
 //!     println!("loss {:.3}, R@1 {:.1} %", report.loss, report.validation.left_to_right.recall_at_1);
 //! }
 //! let heads = trainer.best()?;
-//! assert_eq!(heads.left.project(&Device::Cpu, &data.left)?.cols, 4);
+//! assert_eq!(heads.of("left")?.project(&Device::Cpu, data.of("left")?)?.cols, 4);
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+mod cache;
 mod checkpoint;
 mod closed_form;
 mod correct;
@@ -35,17 +37,18 @@ mod similarity;
 mod standardise;
 mod trainer;
 
+pub use cache::Cache;
 pub use checkpoint::Checkpoint;
-pub use closed_form::{ClosedFit, ClosedForm, closed_form};
+pub use closed_form::{ClosedFit, ClosedForm, Tried, closed_form};
 pub use correct::Correct;
 pub(crate) use correct::Labels;
-pub use data::{Data, Split};
+pub use data::{Data, Modality, Split};
 pub use heads::{Head, Heads};
 pub(crate) use matching::sides;
 pub use matching::{BINS, Matching, cosines, matching};
 pub use network::HeadWeights;
 pub use objective::Objective;
-pub use recipe::{HeadKind, Recipe, Scaling, SideName};
+pub use recipe::{HeadKind, Recipe, Scaling};
 pub use retrieval::{Retrieval, Scores, ranks, retrieval};
 pub use search::{Hits, Search, SearchOptions, Similarity, search};
 pub(crate) use similarity::{COLS, ROWS, UnitRows, check as check_features, check_widths, pieces};

@@ -18,8 +18,8 @@ use rand::Rng;
 /// let data = Data::new(features.clone(), features, Split::random(20, 0)?)?;
 /// let recipe = Recipe { dim: 2, epochs: 1, batch_size: 4, ..Recipe::default() };
 /// let weights = HeadWeights { weight: vec![0.5, -0.5], bias: vec![0., 1.] };
-/// let trainer = Trainer::from_weights(&Device::Cpu, &data, &recipe, weights.clone(), weights)?;
-/// assert_eq!(trainer.heads()?.left.layers[0].weight, [0.5, -0.5]);
+/// let trainer = Trainer::from_weights(&Device::Cpu, &data, &recipe, vec![weights.clone(), weights])?;
+/// assert_eq!(trainer.heads()?.of("left")?.layers[0].weight, [0.5, -0.5]);
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]

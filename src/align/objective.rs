@@ -5,10 +5,11 @@ use crate::error::{Error, Result};
 use crate::losses::{self, Distance, Mining, Queue, TripletOptions, VicRegOptions};
 use crate::ops::binary::BINARY;
 use crate::ops::concat::CONCAT;
+use crate::ops::gather::GATHER;
 use crate::ops::info_nce::INFO_NCE;
 use crate::ops::siglip::SIGLIP;
 use crate::ops::unary::UNARY;
-use crate::ops::{Binary, InfoNceOptions, Reduction, SiglipOptions, Targets, Unary};
+use crate::ops::{Binary, Indices, InfoNceOptions, Reduction, SiglipOptions, Targets, Unary};
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ const SCRATCH: usize = 16 << 20;
 ///
 /// ```
 /// use crossmodal::align::Objective;
-/// let smooth = Objective::InfoNce { smoothing: 0.1, decoupled: false, hard_negatives: 0., queue: 0 };
+/// let smooth = Objective::InfoNce { smoothing: 0.1, decoupled: false, hard_negatives: 0., queue: 0, enqueue_first: false };
 /// assert_eq!(smooth.to_string().parse(), Ok(smooth));
 /// assert!("infonse".parse::<Objective>().is_err());
 /// ```
@@ -34,9 +35,12 @@ pub enum Objective {
         decoupled: bool,
         /// The weight of hard negatives.
         hard_negatives: f64,
-        /// Keys of earlier batches, of either side, that are further negatives; 0 for none. The longer it is, the more of them
-        /// are earlier keys of the very rows of a batch, or of their classes.
+        /// Keys of earlier batches, of either side, that are further columns without a gradient; 0 for none. Those of a row's
+        /// own class, and its partner's earlier ones, are positives, the others negatives.
         queue: usize,
+        /// The batch's keys are put into the queue before the loss, whose columns are the queue alone (cross-batch memory, Wang
+        /// et al., 2020); else behind it, and the loss's columns are the batch's keys and those of earlier batches (MoCo).
+        enqueue_first: bool,
     },
     /// [`siglip`](crate::ops::siglip()), its bias learned from −10 on.
     Siglip,
@@ -65,18 +69,25 @@ pub enum Objective {
 
 impl Default for Objective {
     fn default() -> Self {
-        Objective::InfoNce { smoothing: 0., decoupled: false, hard_negatives: 0., queue: 0 }
+        Objective::InfoNce {
+            smoothing: 0.,
+            decoupled: false,
+            hard_negatives: 0.,
+            queue: 0,
+            enqueue_first: false,
+        }
     }
 }
 
 impl std::fmt::Display for Objective {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Objective::InfoNce { smoothing, decoupled, hard_negatives, queue } => {
+            Objective::InfoNce { smoothing, decoupled, hard_negatives, queue, enqueue_first } => {
                 write!(
                     f,
-                    "infonce smoothing={smoothing} decoupled={decoupled} hard_negatives={hard_negatives} queue={queue}"
-                )
+                    "infonce smoothing={smoothing} decoupled={decoupled} hard_negatives={hard_negatives} "
+                )?;
+                write!(f, "queue={queue} enqueue_first={enqueue_first}")
             }
             Objective::Siglip => write!(f, "siglip"),
             Objective::SupCon => write!(f, "supcon"),
@@ -115,6 +126,7 @@ impl FromStr for Objective {
                     decoupled: option(&options, "decoupled")?,
                     hard_negatives: option(&options, "hard_negatives")?,
                     queue: option(&options, "queue")?,
+                    enqueue_first: option(&options, "enqueue_first")?,
                 },
                 "siglip" => Objective::Siglip,
                 "supcon" => Objective::SupCon,
@@ -144,11 +156,15 @@ impl FromStr for Objective {
 pub(super) struct Terms<'a> {
     pub(super) log_scale: &'a Var,
     pub(super) bias: Option<&'a Var>,
-    /// The class of each row of the left embeddings, of which there may be several views, and of the right ones.
+    /// The class of each row of both sides' embeddings, of which there may be several views.
     pub(super) classes: [Arc<[i64]>; 2],
     /// Whether column i is the one positive of row i.
     pub(super) diagonal: bool,
-    pub(super) queues: Option<&'a [Queue; 2]>,
+    /// Rows of a view.
+    pub(super) rows: usize,
+    pub(super) queues: Option<(&'a Queue, &'a Queue)>,
+    /// Whether this batch's keys are in the queues.
+    pub(super) enqueued_first: bool,
 }
 
 impl Terms<'_> {
@@ -178,12 +194,20 @@ impl Objective {
         if let Objective::InfoNce { queue, .. } = self { *queue } else { 0 }
     }
 
+    /// Whether the keys of a batch are in the queue when its loss is computed.
+    pub(super) fn enqueues_first(&self) -> bool {
+        matches!(self, Objective::InfoNce { queue: 1.., enqueue_first: true, .. })
+    }
+
     /// Refuses options that a loss does not take.
     pub(super) fn check(&self, batch_size: usize, train: usize) -> Result<()> {
         let refuse =
             |argument, expected: &str, got: String| Err(Error::argument("align", argument, expected, got));
         match *self {
-            Objective::InfoNce { smoothing, decoupled, hard_negatives, queue } => {
+            Objective::InfoNce { smoothing, decoupled, hard_negatives, queue, enqueue_first } => {
+                if enqueue_first && queue == 0 {
+                    return refuse("queue", "at least a batch, to be enqueued before the loss", "0".into());
+                }
                 if !(0. ..1.).contains(&smoothing) {
                     return refuse("smoothing", "0 to less than 1", format!("{smoothing:?}"));
                 }
@@ -211,7 +235,7 @@ impl Objective {
         }
     }
 
-    /// The loss of a batch, a scalar. Row i of y is a partner of row i of x, and of row i of every further view.
+    /// The loss of a batch, a scalar. Row i of each view of x is a partner of row i of each view of y.
     pub(super) fn loss(&self, tape: &Tape, x: &Var, y: &Var, terms: &Terms<'_>) -> Result<Var> {
         match *self {
             Objective::InfoNce { smoothing, decoupled, hard_negatives, .. } => {
@@ -248,33 +272,59 @@ impl Objective {
                 let sum = tape.apply(&BINARY, Binary::Add, &[&there, &back])?;
                 tape.apply(&UNARY, Unary::Scale(0.5), &[&sum])
             }
-            Objective::Cosine => losses::cosine(tape, x, &tiled(tape, y, x)?, Reduction::Mean),
-            Objective::VicReg => losses::vicreg(tape, x, &tiled(tape, y, x)?, &VicRegOptions::default()),
-            Objective::BarlowTwins => losses::barlow_twins(tape, x, &tiled(tape, y, x)?, 0.0051),
+            Objective::Cosine | Objective::VicReg | Objective::BarlowTwins => {
+                let (x, y) = partners(tape, x, y, terms.rows)?;
+                match self {
+                    Objective::Cosine => losses::cosine(tape, &x, &y, Reduction::Mean),
+                    Objective::VicReg => losses::vicreg(tape, &x, &y, &VicRegOptions::default()),
+                    _ => losses::barlow_twins(tape, &x, &y, 0.0051),
+                }
+            }
         }
     }
 }
 
-/// y as often as there are views of x.
-fn tiled(tape: &Tape, y: &Var, x: &Var) -> Result<Var> {
-    let views = x.value().shape()[0] / y.value().shape()[0].max(1);
-    if views < 2 { Ok(y.clone()) } else { tape.apply(&CONCAT, 0, &vec![y; views]) }
+/// x and y so that row i of one is a partner of row i of the other: every view of one with every view of the other.
+fn partners(tape: &Tape, x: &Var, y: &Var, rows: usize) -> Result<(Var, Var)> {
+    let views = |v: &Var| v.value().shape()[0] / rows.max(1);
+    let (of_x, of_y) = (views(x), views(y));
+    let tiled = |v: &Var, others: usize| match others {
+        0 | 1 => Ok(v.clone()),
+        others => tape.apply(&CONCAT, 0, &vec![v; others]),
+    };
+    // y as a whole for every view of x: of x each view as often in a row.
+    let x = match of_x {
+        0 | 1 => tiled(x, of_y)?,
+        _ if of_y < 2 => x.clone(),
+        _ => {
+            let order: Vec<_> =
+                (0..of_x * of_y * rows).map(|at| (at / (of_y * rows) * rows + at % rows) as u32).collect();
+            tape.apply(&GATHER, Indices::new(x.value().device(), &order)?, &[x])?
+        }
+    };
+    Ok((x, tiled(y, of_x)?))
 }
 
 fn info_nce(tape: &Tape, x: &Var, y: &Var, terms: &Terms<'_>, options: InfoNceOptions) -> Result<Var> {
-    let Some(queues) = terms.queues.filter(|queues| !queues[0].is_empty()) else {
+    let Some((of_x, of_y)) = terms.queues.filter(|(queue, _)| !queue.is_empty()) else {
         return tape.apply(&INFO_NCE, options, &[x, y, terms.log_scale]);
     };
     let [rows, cols] = &terms.classes;
-    // One way at a time: no earlier key is compared with an earlier key. They are no one's positives: they have no class.
+    let first = terms.enqueued_first;
+    // One way at a time: no earlier key is compared with an earlier key.
     let one_way = |a: &Var, b: &Var, queue: &Queue, of_a: &Arc<[i64]>, of_b: &Arc<[i64]>| {
-        let b = tape.apply(&CONCAT, 0, &[b, &tape.constant(&queue.keys()?)])?;
-        let of_b: Arc<[i64]> = of_b.iter().copied().chain(std::iter::repeat_n(-1, queue.len())).collect();
+        let earlier = tape.constant(&queue.keys()?);
+        let (b, of_b) = if first {
+            (earlier, queue.classes().into())
+        } else {
+            let of_b = of_b.iter().copied().chain(queue.classes()).collect();
+            (tape.apply(&CONCAT, 0, &[b, &earlier])?, of_b)
+        };
         let targets = Targets::Classes { rows: of_a.clone(), cols: of_b };
         let options = InfoNceOptions { targets, symmetric: false, ..options.clone() };
         tape.apply(&INFO_NCE, options, &[a, &b, terms.log_scale])
     };
-    let (there, back) = (one_way(x, y, &queues[1], rows, cols)?, one_way(y, x, &queues[0], cols, rows)?);
+    let (there, back) = (one_way(x, y, of_y, rows, cols)?, one_way(y, x, of_x, cols, rows)?);
     let sum = tape.apply(&BINARY, Binary::Add, &[&there, &back])?;
     tape.apply(&UNARY, Unary::Scale(0.5), &[&sum])
 }

@@ -94,26 +94,6 @@ impl std::str::FromStr for Scaling {
     }
 }
 
-/// One of the two sides of an alignment.
-///
-/// ```
-/// use crossmodal::align::{Recipe, SideName};
-/// assert_eq!(Recipe { freeze: Some(SideName::Right), ..Recipe::default() }.freeze.unwrap().to_string(), "right");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SideName {
-    /// The first modality.
-    Left,
-    /// The second.
-    Right,
-}
-
-impl std::fmt::Display for SideName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if *self == SideName::Left { "left" } else { "right" })
-    }
-}
-
 /// What is trained, for how long, with which numbers.
 ///
 /// ```
@@ -141,8 +121,9 @@ pub struct Recipe {
     pub objective: Objective,
     /// What stands between the features and the shared space.
     pub head: HeadKind,
-    /// A side whose standardised features are the shared space (locked-image tuning, Zhai et al., 2022): `dim` is their width.
-    pub freeze: Option<SideName>,
+    /// The number of the modality whose standardised features are the shared space (locked-image tuning, Zhai et al., 2022):
+    /// `dim` is their width.
+    pub freeze: Option<usize>,
     /// How features are scaled, on the training rows.
     pub scaling: Scaling,
     /// The part of the scaled features that is dropped in training, at random in each step.
@@ -224,9 +205,12 @@ impl Recipe {
 
     fn check_heads(&self, data: &Data) -> Result<()> {
         if let Some(side) = self.freeze {
-            let width = if side == SideName::Left { data.left.cols } else { data.right.cols };
-            if self.dim != width {
-                let expected = format!("{width}, the width of the frozen {side} side");
+            let Some(frozen) = data.modalities.get(side) else {
+                return refuse("freeze", format!("a modality below {}", data.modalities.len()), side);
+            };
+            if self.dim != frozen.features.cols {
+                let expected =
+                    format!("{}, the width of the frozen modality {}", frozen.features.cols, frozen.name);
                 return refuse("dim", expected, self.dim);
             }
         }
@@ -241,18 +225,17 @@ impl Recipe {
             if !(0. ..=1.).contains(&ratio) {
                 return refuse("residual ratio", "0 to 1", format!("{ratio:?}"));
             }
-            let widths = [data.left.cols, data.right.cols];
-            if widths != [self.dim; 2] {
+            if let Some(other) = data.modalities.iter().find(|own| own.features.cols != self.dim) {
                 let expected =
-                    format!("features of {} on both sides, as --dim says, for residual heads", self.dim);
-                return refuse("head", expected, format!("{} and {}", widths[0], widths[1]));
+                    format!("features of {} in every modality, as --dim says, for residual heads", self.dim);
+                return refuse("head", expected, format!("{} in {}", other.features.cols, other.name));
             }
         }
         Ok(())
     }
 
     /// The sizes of the layers of a side's head, from its features to the shared space.
-    pub(super) fn layers(&self, side: SideName, inputs: usize) -> Vec<(usize, usize)> {
+    pub(super) fn layers(&self, side: usize, inputs: usize) -> Vec<(usize, usize)> {
         match self.head {
             _ if self.freeze == Some(side) => vec![],
             HeadKind::Linear => vec![(inputs, self.dim)],
@@ -263,7 +246,7 @@ impl Recipe {
     }
 
     /// The part of its own features that a side's head mixes in.
-    pub(super) fn residual(&self, side: SideName) -> Option<f64> {
+    pub(super) fn residual(&self, side: usize) -> Option<f64> {
         match self.head {
             HeadKind::Residual { ratio, .. } if self.freeze != Some(side) => Some(ratio),
             _ => None,

@@ -51,6 +51,32 @@ impl Retrieval {
     pub fn mean_recall_at_10(&self) -> f64 {
         0.5 * (self.left_to_right.recall_at_10 + self.right_to_left.recall_at_10)
     }
+
+    /// The mean of each score over several pairs of modalities; 0 each of none.
+    ///
+    /// ```
+    /// use crossmodal::align::{Retrieval, Scores};
+    /// let half = Retrieval { left_to_right: Scores { recall_at_1: 50., ..Default::default() }, ..Default::default() };
+    /// assert_eq!(Retrieval::mean(&[half, Retrieval::default()]).left_to_right.recall_at_1, 25.);
+    /// ```
+    pub fn mean(of: &[Retrieval]) -> Retrieval {
+        let mean = |one: fn(&Retrieval) -> &Scores| {
+            let score = |score: fn(&Scores) -> f64| {
+                of.iter().map(|each| score(one(each))).sum::<f64>() / of.len().max(1) as f64
+            };
+            Scores {
+                recall_at_1: score(|s| s.recall_at_1),
+                recall_at_5: score(|s| s.recall_at_5),
+                recall_at_10: score(|s| s.recall_at_10),
+                median_rank: score(|s| s.median_rank),
+                mean_rank: score(|s| s.mean_rank),
+            }
+        };
+        Retrieval {
+            left_to_right: mean(|each| &each.left_to_right),
+            right_to_left: mean(|each| &each.right_to_left),
+        }
+    }
 }
 
 impl Scores {

@@ -1,8 +1,9 @@
 //! One modality while training.
 
+use super::data::Modality;
 use super::heads::{Head, rows_at_once};
 use super::network::{HeadWeights, Network};
-use super::recipe::{Recipe, Scaling, SideName};
+use super::recipe::Scaling;
 use super::standardise::Standardisation;
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
@@ -15,6 +16,7 @@ use crate::tensor::Tensor;
 
 /// One modality while training.
 pub(super) struct Side {
+    pub(super) name: String,
     pub(super) standardisation: Standardisation,
     /// All standardised rows of each view: on the device where they fit, else on the host, from where each batch is uploaded.
     pub(super) views: Vec<Tensor>,
@@ -22,40 +24,39 @@ pub(super) struct Side {
 }
 
 /// The features of all views one behind the other: they share one standardisation.
-fn joined(views: &[&Features], rows: &[u32], scaling: Scaling) -> Standardisation {
+pub(super) fn standardisation(modality: &Modality, rows: &[u32], scaling: Scaling) -> Standardisation {
     let fit = match scaling {
         Scaling::Feature => Standardisation::fit,
         Scaling::Modality => Standardisation::fit_modality,
     };
-    if let [only] = views {
-        return fit(only, rows);
+    if modality.views.is_empty() {
+        return fit(&modality.features, rows);
     }
-    let values = views.iter().flat_map(|view| view.values.iter().copied()).collect();
-    let all = Features { rows: views.len() * views[0].rows, cols: views[0].cols, values };
+    let (each, cols) = (modality.features.rows, modality.features.cols);
+    let values = modality.all().flat_map(|view| view.values.iter().copied()).collect();
+    let all = Features { rows: (1 + modality.views.len()) * each, cols, values };
     let shifted =
-        (0..views.len()).flat_map(|view| rows.iter().map(move |row| row + (view * views[0].rows) as u32));
+        (0..=modality.views.len()).flat_map(|view| rows.iter().map(move |row| row + (view * each) as u32));
     fit(&all, &shifted.collect::<Vec<_>>())
 }
 
 impl Side {
     pub(super) fn new(
         device: &Device,
-        name: SideName,
-        views: &[&Features],
+        modality: &Modality,
         train: &[u32],
         parameters: &mut Parameters,
-        recipe: &Recipe,
-        weights: Vec<HeadWeights>,
+        scaling: Scaling,
+        (weights, residual): (Vec<HeadWeights>, Option<f64>),
     ) -> Result<Side> {
-        let standardisation = joined(views, train, recipe.scaling);
-        let on_device = |features: &&Features| -> Result<Tensor> {
+        let standardisation = standardisation(modality, train, scaling);
+        let on_device = |features: &Features| -> Result<Tensor> {
             let standardised = standardisation.apply(&features.values);
             if let Some(at) = standardised.iter().position(|v| !v.is_finite()) {
                 let (row, column) = (at / features.cols, at % features.cols);
                 let expected = "features that stay finite when standardised on the training rows";
                 let got = format!("{:?} in row {row}, column {column}", features.values[at]);
-                let argument = if name == SideName::Left { "left" } else { "right" };
-                return Err(Error::argument("align", argument, expected, got));
+                return Err(Error::argument("align", modality.argument(), expected, got));
             }
             let host = Tensor::from_vec(&Device::Cpu, &[features.rows, features.cols], standardised)?;
             // Picking rows from a table that is split takes a command a row: a batch is then rather uploaded.
@@ -66,10 +67,10 @@ impl Side {
                 other => other,
             }
         };
-        let rows = views.iter().map(on_device).collect::<Result<_>>()?;
-        let (inputs, residual) = (views[0].cols, recipe.residual(name));
-        let network = Network::new(device, parameters, &name.to_string(), inputs, weights, residual)?;
-        Ok(Side { standardisation, views: rows, network })
+        let views = modality.all().map(on_device).collect::<Result<_>>()?;
+        let (name, inputs) = (&modality.name, modality.features.cols);
+        let network = Network::new(device, parameters, name, inputs, weights, residual)?;
+        Ok(Side { name: name.clone(), standardisation, views, network })
     }
 
     /// Embeddings of the given rows of every view, one view behind the other. `dropout.first` is the number of the first row.
@@ -118,14 +119,16 @@ impl Side {
         Ok(Features { rows: rows.len(), cols: dim, values })
     }
 
-    pub(super) fn head(&self, parameters: &Parameters, name: &str, dim: usize) -> Result<Head> {
+    pub(super) fn head(&self, parameters: &Parameters, dim: usize) -> Result<Head> {
         Ok(Head {
-            name: name.to_string(),
+            name: self.name.clone(),
+            source: String::new(),
             inputs: self.views[0].shape()[1],
             dim,
             standardisation: self.standardisation.clone(),
             layers: self.network.weights(parameters)?,
             residual: self.network.residual,
+            cache: None,
         })
     }
 }

@@ -1,19 +1,21 @@
-//! Training two heads.
+//! Training heads.
 
-use super::data::Data;
+use super::data::{Data, Modality, pairs};
 use super::heads::Heads;
 use super::network::HeadWeights;
 use super::objective::{Objective, Terms};
-use super::recipe::{HeadKind, Recipe, SideName};
+use super::recipe::{HeadKind, Recipe};
 use super::retrieval::{Retrieval, retrieval};
 use super::side::Side;
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::io::Features;
 use crate::losses::Queue;
 use crate::nn::{Bound, ParameterId, Parameters, generator};
-use crate::ops::{Dropout, add, concat, split};
+use crate::ops::binary::BINARY;
+use crate::ops::{Binary, Dropout, add, concat, split};
 use crate::optim::{AdamW, CosineSchedule, clamp_log_scale};
 use crate::tensor::Tensor;
 use rand::seq::SliceRandom;
@@ -32,7 +34,7 @@ pub struct EpochReport {
     pub scale: f64,
     /// The learning rate of its last step.
     pub learning_rate: f64,
-    /// Scores on the validation rows.
+    /// Scores on the validation rows; of more than two modalities the mean over all pairs, the earlier one left.
     pub validation: Retrieval,
     /// Whether it is the best so far: highest mean recall at 10.
     pub is_best: bool,
@@ -42,7 +44,7 @@ pub struct EpochReport {
     pub seconds: f64,
 }
 
-/// Two heads in training.
+/// Heads in training, one for each modality.
 ///
 /// ```
 /// use crossmodal::{Device, align::{Data, Recipe, Split, Trainer}, io::Features};
@@ -66,15 +68,15 @@ pub struct EpochReport {
 pub struct Trainer {
     device: Device,
     pub(super) recipe: Recipe,
-    pub(super) left: Side,
-    pub(super) right: Side,
+    pub(super) sides: Vec<Side>,
     train: Vec<u32>,
     validation: Vec<u32>,
     classes: Option<Vec<i64>>,
     pub(super) parameters: Parameters,
     log_scale: ParameterId,
     bias: Option<ParameterId>,
-    pub(super) queues: Option<[Queue; 2]>,
+    /// One for each modality, or none at all.
+    pub(super) queues: Vec<Queue>,
     pub(super) optimiser: AdamW,
     schedule: CosineSchedule,
     pub(super) epochs_done: u32,
@@ -93,52 +95,57 @@ impl Trainer {
     pub fn new(device: &Device, data: &Data, recipe: &Recipe) -> Result<Trainer> {
         recipe.check(data)?;
         let mut random = generator(recipe.seed, 0);
-        let mut draw = |side: SideName, inputs: usize| -> Result<Vec<HeadWeights>> {
-            let layers = recipe.layers(side, inputs).into_iter();
+        let draw = |(side, modality): (usize, &Modality)| -> Result<Vec<HeadWeights>> {
+            let layers = recipe.layers(side, modality.features.cols).into_iter();
             layers.map(|sizes| HeadWeights::draw(sizes, &mut random)).collect()
         };
-        let weights = [draw(SideName::Left, data.left.cols)?, draw(SideName::Right, data.right.cols)?];
+        let weights = data.modalities.iter().enumerate().map(draw).collect::<Result<_>>()?;
         Self::build(device, data, recipe, weights)
     }
 
-    /// As [`Trainer::new`] with given initial weights of linear heads. Errors also: they have other sizes. Example:
-    /// [`HeadWeights`].
+    /// As [`Trainer::new`] with given initial weights of linear heads, one for each modality. Errors also: they have other
+    /// sizes. Example: [`HeadWeights`].
     pub fn from_weights(
         device: &Device,
         data: &Data,
         recipe: &Recipe,
-        left: HeadWeights,
-        right: HeadWeights,
+        weights: Vec<HeadWeights>,
     ) -> Result<Trainer> {
         recipe.check(data)?;
         let linear = recipe.head == HeadKind::Linear && recipe.freeze.is_none();
-        if !linear || left.bias.len() != recipe.dim || right.bias.len() != recipe.dim {
-            let expected = format!("those of two linear heads to {} features", recipe.dim);
-            let got = format!("biases of {} and {} for {}", left.bias.len(), right.bias.len(), recipe.head);
+        let fit = weights.iter().all(|own| own.bias.len() == recipe.dim);
+        if !linear || !fit || weights.len() != data.modalities.len() {
+            let expected =
+                format!("those of {} linear heads to {} features", data.modalities.len(), recipe.dim);
+            let biases: Vec<_> = weights.iter().map(|own| own.bias.len()).collect();
+            let got = format!("biases of {biases:?} for {}", recipe.head);
             return Err(Error::argument("align", "weights", expected, got));
         }
-        Self::build(device, data, recipe, [vec![left], vec![right]])
+        Self::build(device, data, recipe, weights.into_iter().map(|own| vec![own]).collect())
     }
 
     fn build(
         device: &Device,
         data: &Data,
         recipe: &Recipe,
-        [of_left, of_right]: [Vec<HeadWeights>; 2],
+        weights: Vec<Vec<HeadWeights>>,
     ) -> Result<Trainer> {
         let (mut parameters, train) = (Parameters::default(), data.split.train.clone());
-        let views: Vec<_> = std::iter::once(&data.left).chain(&data.views).collect();
-        let left = Side::new(device, SideName::Left, &views, &train, &mut parameters, recipe, of_left)?;
-        let right =
-            Side::new(device, SideName::Right, &[&data.right], &train, &mut parameters, recipe, of_right)?;
+        let side = |(number, (modality, weights)): (usize, (&Modality, Vec<HeadWeights>))| {
+            let head = (weights, recipe.residual(number));
+            Side::new(device, modality, &train, &mut parameters, recipe.scaling, head)
+        };
+        let sides: Vec<_> =
+            data.modalities.iter().zip(weights).enumerate().map(side).collect::<Result<_>>()?;
         let number = |value: f64| Tensor::scalar(device, value as f32);
         let log_scale = parameters.add("log_scale", number((1. / recipe.temperature).ln())?, false)?;
         let bias = match recipe.objective {
             Objective::Siglip => Some(parameters.add("bias", number(-10.)?, false)?),
             _ => None,
         };
-        let queue = || Queue::new(device, recipe.objective.queue(), recipe.dim, DType::F32);
-        let queues = if recipe.objective.queue() > 0 { Some([queue()?, queue()?]) } else { None };
+        let queue = |_: &Side| Queue::new(device, recipe.objective.queue(), recipe.dim, DType::F32);
+        let queued = sides.iter().filter(|_| recipe.objective.queue() > 0);
+        let queues = queued.map(queue).collect::<Result<_>>()?;
         let mut optimiser = AdamW::new(&parameters)?;
         optimiser.weight_decay = recipe.weight_decay;
         let total_steps = recipe.epochs * (train.len() / recipe.batch_size) as u32;
@@ -146,8 +153,7 @@ impl Trainer {
         Ok(Trainer {
             device: device.clone(),
             recipe: *recipe,
-            left,
-            right,
+            sides,
             train,
             validation: data.split.validation.clone(),
             classes: data.classes.clone(),
@@ -173,11 +179,10 @@ impl Trainer {
         self.epochs_done
     }
 
-    /// One step on the given rows; gives the loss before it, a scalar on the device.
+    /// One step on the given rows; gives the loss before it, a scalar on the device: the sum over all pairs of modalities.
     ///
     /// On a GPU everything is recorded and then submitted; nothing is read back, but for triplets, which are mined on the host.
-    /// Errors: a row that is not
-    /// there; the operations' errors.
+    /// Errors: a row that is not there; the operations' errors.
     ///
     /// ```
     /// use crossmodal::{Device, align::{Data, Recipe, Split, Trainer}, io::Features};
@@ -191,37 +196,33 @@ impl Trainer {
     /// ```
     pub fn step(&mut self, batch: &[u32]) -> Result<Tensor> {
         let rate = self.schedule.at(self.optimiser.steps);
-        let (loss, embeddings, gradients) =
+        let (loss, gradients) =
             if self.recipe.accum == 1 { self.at_once(batch)? } else { self.in_parts(batch)? };
         self.optimiser.step(&mut self.parameters, &gradients, rate)?;
         clamp_log_scale(&mut self.parameters, self.log_scale)?;
-        for (queue, keys) in self.queues.iter_mut().flatten().zip(&embeddings) {
-            queue.enqueue(keys)?;
-        }
         self.device.submit()?;
         Ok(loss)
     }
 
-    /// The loss of a batch, both sides' embeddings, and the gradients of all parameters.
-    fn at_once(&self, batch: &[u32]) -> Result<Step> {
+    /// The loss of a batch and the gradients of all parameters.
+    fn at_once(&mut self, batch: &[u32]) -> Result<Step> {
         let tape = Tape::new();
         let bound = self.parameters.on(&tape);
         let unit = self.recipe.objective.unit();
-        let embed = |side: &Side, number: u64| {
+        let embed = |(number, side): (usize, &Side)| {
             side.embed(&self.device, &tape, &bound, batch, unit, self.dropout(number, 0))
         };
-        let (x, y) = (embed(&self.left, 0)?, embed(&self.right, 1)?);
-        let loss = self.loss(&tape, &bound, &x, &y, batch)?;
-        let gradients = bound.gradients(&tape.backward(&loss)?);
-        Ok((loss.value().clone(), [x.value().clone(), y.value().clone()], gradients))
+        let all = self.sides.iter().enumerate().map(embed).collect::<Result<Vec<_>>>()?;
+        let loss = self.loss(&tape, &bound, &all, batch)?;
+        Ok((loss.value().clone(), bound.gradients(&tape.backward(&loss)?)))
     }
 
     /// The same with the memory of a part of the batch (gradient caching): all embeddings without a tape, the gradient of the
     /// loss by them, then each part once more, backward from its own rows of that gradient.
-    fn in_parts(&self, batch: &[u32]) -> Result<Step> {
+    fn in_parts(&mut self, batch: &[u32]) -> Result<Step> {
         let unit = self.recipe.objective.unit();
         let parts: Vec<_> = batch.chunks(batch.len().div_ceil(self.recipe.accum).max(1)).collect();
-        let cached = |side: &Side, number: u64| -> Result<Tensor> {
+        let cached = |(number, side): (usize, &Side)| -> Result<Tensor> {
             let tape = Tape::no_grad();
             let bound = self.parameters.on(&tape);
             let embed = |(i, part): (usize, &&[u32])| {
@@ -232,11 +233,12 @@ impl Trainer {
         };
         let tape = Tape::new();
         let bound = self.parameters.on(&tape);
-        let (x, y) = (tape.leaf(&cached(&self.left, 0)?), tape.leaf(&cached(&self.right, 1)?));
-        let loss = self.loss(&tape, &bound, &x, &y, batch)?;
+        let cached = self.sides.iter().enumerate().map(|side| Ok(tape.leaf(&cached(side)?)));
+        let embeddings = cached.collect::<Result<Vec<_>>>()?;
+        let loss = self.loss(&tape, &bound, &embeddings, batch)?;
         let all = tape.backward(&loss)?;
         let mut gradients = bound.gradients(&all);
-        for (number, side, embeddings) in [(0, &self.left, &x), (1, &self.right, &y)] {
+        for (number, (side, embeddings)) in self.sides.iter().zip(&embeddings).enumerate() {
             let Some(gradient) = all.get(embeddings).filter(|_| !side.network.is_fixed()) else {
                 continue;
             };
@@ -256,35 +258,61 @@ impl Trainer {
                 }
             }
         }
-        Ok((loss.value().clone(), [x.value().clone(), y.value().clone()], gradients))
+        Ok((loss.value().clone(), gradients))
     }
 
     /// What this step drops on a side, from a row of the batch on.
-    fn dropout(&self, side: u64, first: usize) -> Option<Dropout> {
+    fn dropout(&self, side: usize, first: usize) -> Option<Dropout> {
         let Recipe { dropout: p, seed, .. } = self.recipe;
         // Spread, so that seeds next to each other share no step's numbers.
-        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (u64::from(self.optimiser.steps) << 1 | side);
+        let number = u64::from(self.optimiser.steps) * self.sides.len() as u64 + side as u64;
+        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number;
         (p > 0.).then_some(Dropout { p, seed, first: first as u32 })
     }
 
-    fn loss(&self, tape: &Tape, bound: &Bound, x: &Var, y: &Var, batch: &[u32]) -> Result<Var> {
-        let views = self.left.views.len();
-        let class = |(i, &row): (usize, &u32)| match &self.classes {
+    /// The sum of the losses of all pairs of modalities. The embeddings go into the queues, before or after.
+    fn loss(&mut self, tape: &Tape, bound: &Bound, embeddings: &[Var], batch: &[u32]) -> Result<Var> {
+        let class = |&row: &u32| match &self.classes {
             // Of no class, it is still its own partner's.
-            Some(classes) if classes[row as usize] < 0 => i64::MAX - i as i64,
+            Some(classes) if classes[row as usize] < 0 => i64::MAX - i64::from(row),
             Some(classes) => classes[row as usize],
-            None => i as i64,
+            None => i64::from(row),
         };
-        let cols: Arc<[i64]> = batch.iter().enumerate().map(class).collect();
-        let rows = if views == 1 { cols.clone() } else { cols.repeat(views).into() };
-        let terms = Terms {
-            log_scale: bound.get(self.log_scale),
-            bias: self.bias.map(|id| bound.get(id)),
-            classes: [rows, cols],
-            diagonal: views == 1 && self.classes.is_none(),
-            queues: self.queues.as_ref(),
+        let classes: Vec<_> = batch.iter().map(class).collect();
+        let of_side = |side: &Side| classes.repeat(side.views.len()).into();
+        let of_sides: Vec<Arc<[i64]>> = self.sides.iter().map(of_side).collect();
+        let objective = self.recipe.objective;
+        if objective.enqueues_first() {
+            self.enqueue(embeddings, &of_sides)?;
+        }
+        let one_view = |side: usize| self.sides[side].views.len() == 1;
+        let of_pair = |(i, j): (usize, usize)| {
+            let terms = Terms {
+                log_scale: bound.get(self.log_scale),
+                bias: self.bias.map(|id| bound.get(id)),
+                classes: [of_sides[i].clone(), of_sides[j].clone()],
+                diagonal: one_view(i) && one_view(j) && self.classes.is_none(),
+                rows: batch.len(),
+                queues: self.queues.get(i).zip(self.queues.get(j)),
+                enqueued_first: objective.enqueues_first(),
+            };
+            objective.loss(tape, &embeddings[i], &embeddings[j], &terms)
         };
-        self.recipe.objective.loss(tape, x, y, &terms)
+        let mut losses = pairs(self.sides.len()).map(of_pair);
+        let first = losses.next().expect("there are two modalities at least");
+        let sum = losses.try_fold(first?, |sum, own| tape.apply(&BINARY, Binary::Add, &[&sum, &own?]));
+        if !objective.enqueues_first() {
+            self.enqueue(embeddings, &of_sides)?;
+        }
+        sum
+    }
+
+    fn enqueue(&mut self, embeddings: &[Var], classes: &[Arc<[i64]>]) -> Result<()> {
+        let keys = embeddings.iter().zip(classes);
+        self.queues
+            .iter_mut()
+            .zip(keys)
+            .try_for_each(|(queue, (keys, classes))| queue.enqueue_with(keys.value(), classes))
     }
 
     /// The order of the training rows in an epoch, from 1: it depends on the seed and the epoch alone, so that a resumed run
@@ -344,19 +372,24 @@ impl Trainer {
 
     /// Scores on the validation rows, with the weights as they are at the end of an epoch.
     fn validate(&self, epoch: u32) -> Result<Retrieval> {
-        let project = |side: &Side| {
+        let project = |side: &Side| -> Result<Features> {
             let z = side.project(&self.device, &self.parameters, &self.validation, self.recipe.dim)?;
             // The losses, each before its step, do not tell of the last one.
             if z.values.iter().all(|value| value.is_finite()) { Ok(z) } else { Err(diverged(epoch)) }
         };
-        retrieval(&project(&self.left)?, &project(&self.right)?)
+        let all = self.sides.iter().map(project).collect::<Result<Vec<_>>>()?;
+        let scores = pairs(all.len()).map(|(i, j)| retrieval(&all[i], &all[j]));
+        Ok(Retrieval::mean(&scores.collect::<Result<Vec<_>>>()?))
     }
 
     /// The heads as they are now. Waits for the device. Example: [`HeadWeights`].
     pub fn heads(&self) -> Result<Heads> {
         Ok(Heads {
-            left: self.left.head(&self.parameters, "left", self.recipe.dim)?,
-            right: self.right.head(&self.parameters, "right", self.recipe.dim)?,
+            heads: self
+                .sides
+                .iter()
+                .map(|side| side.head(&self.parameters, self.recipe.dim))
+                .collect::<Result<_>>()?,
             log_scale: self.parameters.get(self.log_scale).value.item()?,
             epoch: self.epochs_done,
         })
@@ -370,8 +403,8 @@ impl Trainer {
     }
 }
 
-/// A loss, both sides' embeddings, and the gradients of all parameters.
-type Step = (Tensor, [Tensor; 2], Vec<Option<Tensor>>);
+/// A loss and the gradients of all parameters.
+type Step = (Tensor, Vec<Option<Tensor>>);
 
 /// Embeddings of parts of a batch, each with its views one behind the other, as those of the whole batch.
 fn by_view(parts: &[Tensor], views: usize) -> Result<Tensor> {

@@ -91,7 +91,7 @@ fn check(step: &AdamwStep, weight: &Tensor, others: &[(&'static str, &Tensor)]) 
         check_shape("adamw", argument, tensor, weight.shape())?;
         check_device("adamw", argument, tensor, weight.device())?;
         if tensor.dtype() != weight.dtype() {
-            return Err(Error::argument("adamw", argument, weight.dtype(), tensor.dtype()));
+            return Err(Error::argument("adamw", *argument, weight.dtype(), tensor.dtype()));
         }
     }
     Ok(())

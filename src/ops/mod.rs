@@ -112,11 +112,11 @@ fn check_floats(op: &'static str, tensors: &[(&'static str, &Tensor)]) -> Result
     let (_, first) = tensors[0];
     for (argument, tensor) in tensors {
         if !tensor.dtype().is_float() {
-            return Err(Error::argument(op, argument, "a floating-point tensor", tensor.dtype()));
+            return Err(Error::argument(op, *argument, "a floating-point tensor", tensor.dtype()));
         }
         if tensor.dtype() != first.dtype() {
             let expected = format!("{} as the first tensor", first.dtype());
-            return Err(Error::argument(op, argument, expected, tensor.dtype()));
+            return Err(Error::argument(op, *argument, expected, tensor.dtype()));
         }
         check_device(op, argument, tensor, first.device())?;
     }

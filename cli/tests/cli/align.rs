@@ -37,7 +37,7 @@ fn a_run_leaves_everything_and_the_next_takes_the_next_folder() {
     {
         assert_eq!(metrics[key], value, "{key}");
     }
-    assert_eq!((&metrics["device"], &metrics["left"]), (&"cpu".into(), &"left.npy".into()));
+    assert_eq!((&metrics["device"], &metrics["modalities"]["left"][0]), (&"cpu".into(), &"left.npy".into()));
     assert!(metrics["seconds"].as_f64() > metrics["seconds_per_epoch"].as_f64());
     assert!((1..=4).contains(&metrics["best_epoch"].as_u64().unwrap()));
     assert_eq!(place.epochs("runs/align-1"), [1, 2, 3, 4]);
@@ -55,7 +55,9 @@ fn the_written_rows_are_the_projected_test_rows() {
     let place = Place::new();
     place.succeed(&place.align("--out run"));
     let heads = Heads::load(&place.path("run/heads.safetensors")).unwrap();
-    assert_eq!((heads.left.inputs, heads.right.inputs, heads.left.dim), (6, 5, 4));
+    let sizes: Vec<_> = heads.heads.iter().map(|head| (head.inputs, head.dim)).collect();
+    assert_eq!(sizes, [(6, 4), (5, 4)]);
+    assert_eq!(heads.of("right").unwrap().source, "pair.safetensors#right");
     place.succeed("project --heads run/heads.safetensors --left left.npy --out all.npy --device cpu");
     let read = |name: &str| read_features(&Source::parse(&place.path(name).display().to_string())).unwrap();
     let test: Vec<u32> = (0..60).filter(|row| row % 6 == 5).collect();
@@ -238,6 +240,7 @@ fn every_loss_and_head_trains_and_resumes() {
         "--loss barlow",
         "--smoothing 0.1 --hard-negatives 1 --queue 16",
         "--decoupled",
+        "--queue 16 --enqueue before",
         "--head mlp --hidden 7",
         "--freeze left --dim 6",
         "--accum 3 --left left.npy",
@@ -254,8 +257,8 @@ fn every_loss_and_head_trains_and_resumes() {
         let heads = |run: &str| place.bytes(&format!("{run}/heads.safetensors"));
         assert!(heads(&whole) == heads(&parts), "{flags}");
     }
-    let metrics = place.json("whole-10/metrics.json");
-    assert_eq!((&metrics["views"][0], &metrics["accum"]), (&"left.npy".into(), &3.into()));
+    let metrics = place.json("whole-11/metrics.json");
+    assert_eq!((&metrics["modalities"]["left"][1], &metrics["accum"]), (&"left.npy".into(), &3.into()));
     for (flags, words) in [
         ("--loss siglip --smoothing 0.1", ["--smoothing is for --loss infonce", "got --loss siglip"]),
         ("--margin 1", ["--margin is for --loss triplet", "got --loss infonce"]),
@@ -263,10 +266,16 @@ fn every_loss_and_head_trains_and_resumes() {
         ("--loss best", ["'best'", "--loss"]),
         ("--smoothing 1", ["--smoothing: expected 0 to less than 1", "got 1.0"]),
         ("--queue 3", ["--queue: expected 0 or at least a batch", "got 3"]),
-        ("--freeze right", ["--dim: expected 5, the width of the frozen right side", "got 4"]),
-        ("--head residual", ["--head: expected features of 4 on both sides", "got 6 and 5"]),
+        ("--enqueue before", ["--queue: expected at least a batch, to be enqueued before", "got 0"]),
+        ("--loss siglip --enqueue after", ["--enqueue is for --loss infonce", "got --loss siglip"]),
+        ("--freeze right", ["--dim: expected 5, the width of the frozen modality right", "got 4"]),
+        ("--freeze top", ["--freeze: expected a modality (left, right)", "got top"]),
+        ("--head residual", ["--head: expected features of 4 in every modality", "got 6 in left"]),
         ("--accum 0", ["--accum: expected at least 1", "got 0"]),
-        ("--left pair.safetensors#right", ["--left: expected 60 x 6", "got 60 x 5"]),
+        (
+            "--left pair.safetensors#right",
+            ["pair.safetensors#right: expected 6 columns, as left.npy", "got 5"],
+        ),
     ] {
         place.refuse(&place.align(&format!("{flags} --out no")), &words);
     }
@@ -277,7 +286,7 @@ fn every_loss_and_head_trains_and_resumes() {
 fn heads_by_a_formula_need_no_training() {
     let place = Place::new();
     let line = |more: &str| format!("align {} {more}", crate::INPUTS);
-    for head in ["ridge", "procrustes", "cca"] {
+    for head in ["ridge", "procrustes", "cca", "cache"] {
         // Ridge's space is that of the right features.
         let dim = if head == "ridge" { "" } else { "--dim 3" };
         let table = place.succeed(&line(&format!("--head {head} {dim} --out {head}")));
@@ -289,9 +298,13 @@ fn heads_by_a_formula_need_no_training() {
         let metrics = place.json(&format!("{head}/metrics.json"));
         assert_eq!((&metrics["head"], metrics["strength"].is_number()), (&head.into(), true));
         let heads = Heads::load(&place.path(&format!("{head}/heads.safetensors"))).unwrap();
-        assert_eq!(heads.left.dim, if head == "ridge" { 5 } else { 3 });
+        assert_eq!(heads.heads[0].dim, if head == "ridge" { 5 } else { 3 });
+        assert_eq!(metrics["alpha"].is_number() && metrics["beta"].is_number(), head == "cache");
         place.succeed(&format!("project --heads {head}/heads.safetensors --left left.npy --out {head}.npy"));
     }
+    // Further views count too.
+    place.succeed(&line("--head cca --dim 3 --left left.npy --out views"));
+    assert!(place.bytes("views/heads.safetensors").len() == place.bytes("cca/heads.safetensors").len());
     // In the place of a run that was trained, and the other way round: nothing of the old one stays.
     place.succeed(&place.align("--out run"));
     place.succeed(&line("--head cca --out run --force"));
@@ -301,10 +314,55 @@ fn heads_by_a_formula_need_no_training() {
     for (flags, words) in [
         ("--head cca --epochs 3", ["--epochs is for heads that are trained", "--head cca"]),
         ("--head ridge --loss siglip", ["--loss is for heads that are trained", "--head ridge"]),
+        ("--head cca --modality c=left.npy", ["--modality: expected two for heads by cca", "got 3"]),
         ("--head cca --dim 0", ["--dim: expected at least 1", "got 0"]),
         ("--head cca --out run --resume", ["--resume is for heads", "trained"]),
         ("--head cca --labels pair.safetensors#split", ["--labels is for heads", "trained"]),
     ] {
         place.refuse(&line(flags), &words);
     }
+}
+
+#[test]
+fn any_number_of_modalities_is_aligned() {
+    let place = Place::new();
+    let line = "align --modality image=left.npy --modality text=pair.safetensors#right --modality sound=left.npy \
+                --split pair.safetensors#split --dim 4 --epochs 4 --batch-size 8 --device cpu";
+    let table =
+        place.succeed(&format!("{line} --freeze image --dim 6 --out run").replacen(" --dim 4", "", 1));
+    for words in ["image to text", "text to image", "image to sound", "sound to text", "sound.npy"] {
+        assert!(table.contains(words), "{table}");
+    }
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let files = ["checkpoint.safetensors", "heads.safetensors", "image.npy", "log.jsonl", "metrics.json"];
+    assert_eq!(names(&place.path("run")), [&files[..], &["sound.npy", "text.npy"]].concat());
+    let metrics = place.json("run/metrics.json");
+    assert!(metrics["text_to_sound_R@10"].is_number() && metrics["freeze"] == "image");
+    assert_eq!(metrics["modalities"]["text"][0], "pair.safetensors#right");
+    place.succeed("project --heads run/heads.safetensors --modality sound=left.npy --out sound.npy");
+    place.refuse(
+        "project --heads run/heads.safetensors --modality smell=left.npy --out smell.npy",
+        &["one of its heads (image, text, sound)", "got smell"],
+    );
+    // A run that is resumed knows its modalities, and left and right are names as others are.
+    let line = line.replace("--modality image=", "--left ");
+    place.succeed(&format!("{line} --out whole"));
+    place.succeed(&format!("{line} --out parts --stop-after 2"));
+    place.succeed("align --out parts --resume --device cpu");
+    assert!(place.bytes("whole/heads.safetensors") == place.bytes("parts/heads.safetensors"));
+    // Nothing of a run stays when one of other modalities takes its place.
+    place.succeed(&place.align("--out run --force"));
+    assert_eq!(names(&place.path("run")), FILES);
+    for (more, words) in [
+        (
+            "--modality text=left.npy",
+            ["left.npy: expected 5 columns, as pair.safetensors#right has", "got 6"],
+        ),
+        ("--modality a.b=left.npy", ["--modality a.b=left.npy: expected a name of letters", "'a.b'"]),
+        ("--modality left.npy", ["NAME=FILE", "--modality"]),
+        ("--resume", ["--resume needs --out", "which run"]),
+    ] {
+        place.refuse(&format!("{line} {more}"), &words);
+    }
+    place.refuse("align --modality a=left.npy", &["--modality a is given", "another --modality is missing"]);
 }
