@@ -48,7 +48,7 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
         ("... decoupled", infonce(0., true, 0.)),
         ("... hard negatives, weight 1", infonce(0., false, 1.)),
         ("... a queue of 1024", queued(false)),
-        ("... the queue alone, 1024", queued(true)),
+        ("... a queue of 1024, filled before the loss", queued(true)),
         ("SigLIP", Recipe { temperature: 0.1, ..of(Objective::Siglip) }),
         ("SupCon, a pair a class", of(Objective::SupCon)),
         ("triplet, batch-hard, margin 0.2", triplet(false)),
@@ -86,7 +86,11 @@ fn main() -> Result<()> {
     };
     for kind in [ClosedForm::Ridge, ClosedForm::Procrustes, ClosedForm::Cca, ClosedForm::Cache] {
         let fit = closed_form(&data, kind, Scaling::Modality, 256)?;
-        row(&format!("{kind}, no training"), scores(&device, &data, &fit.heads)?);
+        let name = match kind {
+            ClosedForm::Cache => "CCA's space with a cache of the training pairs, no training".to_string(),
+            _ => format!("{kind}, no training"),
+        };
+        row(&name, scores(&device, &data, &fit.heads)?);
     }
     // What an adapter needs is a space that both sides are in: that of CCA.
     let cca = closed_form(&data, ClosedForm::Cca, Scaling::Modality, 256)?.heads;
@@ -96,7 +100,7 @@ fn main() -> Result<()> {
         let adapts = matches!(recipe.head, HeadKind::Residual { .. });
         row(name, mean(if adapts { &shared } else { &data }, recipe)?);
     }
-    row("InfoNCE, both styles of pictures as views", mean(&both, Recipe::default())?);
-    row("InfoNCE, both styles and text as three", mean(&of_three, Recipe::default())?);
+    row("InfoNCE, both styles of pictures as views of one modality", mean(&both, Recipe::default())?);
+    row("InfoNCE, both styles and the text as three modalities", mean(&of_three, Recipe::default())?);
     Ok(())
 }

@@ -156,8 +156,9 @@ pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
     let files = [HEADS, METRICS, JOURNAL].map(String::from).into_iter();
     let files: Vec<_> = files.chain(names.iter().map(|name| embeddings(name))).chain(checkpoint).collect();
     let files = words::wrapped(&format!("{}: {}", folder.display(), files.join(", ")), 80 - width - 2);
+    let title = words::wrapped(&format!("Retrieval among {rows} test rows, {heads}:"), 80).join("\n");
     Some(format!(
-        "{lines}{:width$}  {}\n\nRetrieval among {rows} test rows, {heads}:\n\n{}\n\
+        "{lines}{:width$}  {}\n\n{title}\n\n{}\n\
          {:width$}  {}\n{:width$}  {time}\n{:width$}  {}\n",
         "split",
         text("split")?,
