@@ -81,6 +81,8 @@ fn setups() -> Vec<(String, Data, Recipe)> {
     setups.push(("residual".into(), data([6, 6]), Recipe { head: residual, ..recipe() }));
     let freeze = Some(1);
     setups.push(("frozen".into(), data([12, 6]), Recipe { freeze, ..recipe() }));
+    let clipped = Recipe { warmup_steps: 2, grad_clip_norm: Some(0.1), ..recipe() };
+    setups.push(("clipped".into(), data([12, 9]), clipped));
     let classes = || (0..ROWS as i64).map(|row| row % 9 - 1).collect::<Vec<_>>();
     for objective in objectives() {
         let with = data([12, 9]).with_classes(classes()).unwrap();
@@ -157,6 +159,22 @@ fn every_device_trains_alike() {
         let at = differences.len() * 97 / 100;
         assert!(differences[at] < 2e-5, "{name}: weights differ by {}", differences[at]);
     }
+}
+
+/// A step of AdamW is no shorter with a shorter gradient, but one of a gradient that is almost nothing beside its epsilon is.
+#[test]
+fn gradients_are_clipped_together_and_the_rate_rises() {
+    let data = data([12, 9]);
+    let plain = Recipe { dropout: 0., ..recipe() };
+    let weights = |recipe: Recipe| trained(&Device::Cpu, &data, &recipe, 1).1;
+    let at = |recipe: Recipe| {
+        let start = weights(Recipe { learning_rate: 1e-12, ..recipe });
+        weights(recipe).iter().zip(start).map(|(a, b)| f64::from((a - b).abs())).fold(0., f64::max)
+    };
+    let whole = at(plain);
+    assert!((at(Recipe { grad_clip_norm: Some(1e9), ..plain }) - whole).abs() < 1e-9 && whole > 9e-4);
+    assert!(at(Recipe { grad_clip_norm: Some(1e-9), ..plain }) < 0.2 * whole);
+    assert!((at(Recipe { warmup_steps: 4, ..plain }) - whole / 4.).abs() < 1e-6);
 }
 
 /// The gradient in parts is that of the whole batch, the scale of the loss included: the first step's weights tell, and SGD

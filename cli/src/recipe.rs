@@ -20,6 +20,12 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     #[arg(help = or("Learning rate; falls to 0", Recipe::default().learning_rate))]
     lr: Option<f64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help = or("Steps in which it rises first", Recipe::default().warmup_steps))]
+    warmup: Option<u32>,
+    /// Most that all gradients together measure
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    grad_clip_norm: Option<f64>,
     #[arg(long, alias = "wd", value_name = "X", allow_negative_numbers = true)]
     #[arg(help = or("AdamW's decay, on weights only", Recipe::default().weight_decay))]
     weight_decay: Option<f64>,
@@ -172,6 +178,8 @@ impl RecipeArgs {
             (self.epochs.is_some(), "--epochs", trained),
             (self.batch_size.is_some(), "--batch-size", trained),
             (self.lr.is_some(), "--lr", trained),
+            (self.warmup.is_some(), "--warmup", trained),
+            (self.grad_clip_norm.is_some(), "--grad-clip-norm", trained),
             (self.weight_decay.is_some(), "--weight-decay", trained),
             (self.temperature.is_some(), "--temperature", trained),
             (self.dropout.is_some(), "--dropout", trained),
@@ -220,6 +228,8 @@ impl RecipeArgs {
                 base.batch_size
             }),
             learning_rate: self.lr.unwrap_or(base.learning_rate),
+            warmup_steps: self.warmup.unwrap_or(base.warmup_steps),
+            grad_clip_norm: self.grad_clip_norm.or(base.grad_clip_norm),
             weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
             temperature: self.temperature.unwrap_or(match objective {
                 Objective::Siglip if new => 0.1,

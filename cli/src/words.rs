@@ -21,6 +21,8 @@ pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
         "batch size" => "--batch-size",
         "learning rate" => "--lr",
         "weight decay" => "--weight-decay",
+        "warmup" => "--warmup",
+        "grad clip norm" => "--grad-clip-norm",
         "temperature" => "--temperature",
         "dropout" => "--dropout",
         "accum" => "--accum",

@@ -63,6 +63,11 @@ impl Checkpoint {
             epochs: number(metadata, "epochs")?,
             batch_size: number(metadata, "batch_size")?,
             learning_rate: number(metadata, "learning_rate")?,
+            warmup_steps: number(metadata, "warmup_steps")?,
+            grad_clip_norm: match metadata.get("grad_clip_norm")?.as_str() {
+                "none" => None,
+                norm => Some(norm.parse().ok()?),
+            },
             weight_decay: number(metadata, "weight_decay")?,
             temperature: number(metadata, "temperature")?,
             seed: number(metadata, "seed")?,
@@ -92,7 +97,8 @@ impl Trainer {
     fn identity(&self) -> BTreeMap<String, String> {
         let Recipe { dim, epochs, batch_size, learning_rate, weight_decay, temperature, seed, .. } =
             self.recipe;
-        let Recipe { objective, head, freeze, scaling, dropout, accum, .. } = self.recipe;
+        let Recipe { objective, head, freeze, scaling, dropout, accum, warmup_steps, .. } = self.recipe;
+        let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_string());
         let about = |side: &Side| format!("{} of {}", side.name, side.views[0].shape()[1]);
         let modalities: Vec<_> = self.sides.iter().map(about).collect();
         [
@@ -105,7 +111,9 @@ impl Trainer {
             ("seed", seed.to_string()),
             ("loss", objective.to_string()),
             ("head", head.to_string()),
-            ("freeze", freeze.map_or("none".to_string(), |side| side.to_string())),
+            ("freeze", or_none(freeze.map(|side| side.to_string()))),
+            ("warmup_steps", warmup_steps.to_string()),
+            ("grad_clip_norm", or_none(self.recipe.grad_clip_norm.map(|norm| norm.to_string()))),
             ("scaling", scaling.to_string()),
             ("dropout", dropout.to_string()),
             ("accum", accum.to_string()),

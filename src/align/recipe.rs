@@ -109,8 +109,12 @@ pub struct Recipe {
     pub epochs: u32,
     /// Rows in a batch; the last, short batch of an epoch is dropped.
     pub batch_size: usize,
-    /// The learning rate at the start; half a cosine takes it to 0.
+    /// The highest learning rate; half a cosine takes it to 0.
     pub learning_rate: f64,
+    /// Steps in which the learning rate rises to its height first.
+    pub warmup_steps: u32,
+    /// The norm that all gradients together have at most: longer ones are scaled down.
+    pub grad_clip_norm: Option<f64>,
     /// The decoupled decay of the weights.
     pub weight_decay: f64,
     /// The temperature at the start, `τ = e⁻ᵗ`; it is learned.
@@ -140,6 +144,8 @@ impl Default for Recipe {
             epochs: 60,
             batch_size: 256,
             learning_rate: 1e-3,
+            warmup_steps: 0,
+            grad_clip_norm: None,
             weight_decay: 0.1,
             temperature: 0.07,
             seed: 0,
@@ -182,8 +188,10 @@ impl Recipe {
                 return refuse(argument, "at least 1", 0);
             }
         }
+        let clip = recipe.grad_clip_norm.unwrap_or(1.);
         for (argument, value, fits, expected) in [
             ("learning rate", recipe.learning_rate, recipe.learning_rate > 0., "a finite number above 0"),
+            ("grad clip norm", clip, clip > 0., "a finite number above 0"),
             ("weight decay", recipe.weight_decay, recipe.weight_decay >= 0., "a finite number of at least 0"),
             // The logit scale is kept in [1, 100].
             ("temperature", recipe.temperature, (0.01..=1.).contains(&recipe.temperature), "0.01 to 1"),
@@ -195,9 +203,13 @@ impl Recipe {
         if !(0. ..1.).contains(&recipe.dropout) {
             return refuse("dropout", "0 to less than 1", format!("{:?}", recipe.dropout));
         }
-        let longest = data.split.train.len() / recipe.batch_size;
-        if u32::try_from(longest).ok().and_then(|steps| steps.checked_mul(recipe.epochs)).is_none() {
+        let longest = u32::try_from(data.split.train.len() / recipe.batch_size);
+        let Some(steps) = longest.ok().and_then(|steps| steps.checked_mul(recipe.epochs)) else {
             return refuse("epochs", "fewer than 2^32 steps", recipe.epochs);
+        };
+        if recipe.warmup_steps >= steps {
+            let expected = format!("fewer than the {steps} steps of the run");
+            return refuse("warmup", expected, recipe.warmup_steps);
         }
         recipe.objective.check(recipe.batch_size, train)?;
         recipe.check_heads(data)

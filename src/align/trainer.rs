@@ -15,7 +15,7 @@ use crate::io::Features;
 use crate::losses::Queue;
 use crate::nn::{Bound, ParameterId, Parameters, generator};
 use crate::ops::binary::BINARY;
-use crate::ops::{Binary, Dropout, add, concat, split};
+use crate::ops::{Binary, Dropout, add, clip_global_norm, concat, split};
 use crate::optim::{AdamW, CosineSchedule, clamp_log_scale};
 use crate::tensor::Tensor;
 use rand::seq::SliceRandom;
@@ -149,7 +149,8 @@ impl Trainer {
         let mut optimiser = AdamW::new(&parameters)?;
         optimiser.weight_decay = recipe.weight_decay;
         let total_steps = recipe.epochs * (train.len() / recipe.batch_size) as u32;
-        let schedule = CosineSchedule { base: recipe.learning_rate, warmup_steps: 0, total_steps };
+        let schedule =
+            CosineSchedule { base: recipe.learning_rate, warmup_steps: recipe.warmup_steps, total_steps };
         Ok(Trainer {
             device: device.clone(),
             recipe: *recipe,
@@ -198,6 +199,10 @@ impl Trainer {
         let rate = self.schedule.at(self.optimiser.steps);
         let (loss, gradients) =
             if self.recipe.accum == 1 { self.at_once(batch)? } else { self.in_parts(batch)? };
+        let gradients = match self.recipe.grad_clip_norm {
+            Some(norm) => clipped(gradients, norm)?,
+            None => gradients,
+        };
         self.optimiser.step(&mut self.parameters, &gradients, rate)?;
         clamp_log_scale(&mut self.parameters, self.log_scale)?;
         self.device.submit()?;
@@ -405,6 +410,17 @@ impl Trainer {
 
 /// A loss and the gradients of all parameters.
 type Step = (Tensor, Vec<Option<Tensor>>);
+
+/// All gradients together no longer than a norm.
+fn clipped(mut gradients: Vec<Option<Tensor>>, norm: f64) -> Result<Vec<Option<Tensor>>> {
+    let there: Vec<_> = gradients.iter().flatten().collect();
+    if there.is_empty() {
+        return Ok(gradients);
+    }
+    let (shorter, _) = clip_global_norm(&there, norm)?;
+    gradients.iter_mut().flatten().zip(shorter).for_each(|(gradient, own)| *gradient = own);
+    Ok(gradients)
+}
 
 /// Embeddings of parts of a batch, each with its views one behind the other, as those of the whole batch.
 fn by_view(parts: &[Tensor], views: usize) -> Result<Tensor> {

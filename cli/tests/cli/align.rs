@@ -244,6 +244,7 @@ fn every_loss_and_head_trains_and_resumes() {
         "--head mlp --hidden 7",
         "--freeze left --dim 6",
         "--accum 3 --left left.npy",
+        "--warmup 3 --grad-clip-norm 0.5",
     ]
     .iter()
     .enumerate()
@@ -271,6 +272,8 @@ fn every_loss_and_head_trains_and_resumes() {
         ("--freeze right", ["--dim: expected 5, the width of the frozen modality right", "got 4"]),
         ("--freeze top", ["--freeze: expected a modality (left, right)", "got top"]),
         ("--head residual", ["--head: expected features of 4 in every modality", "got 6 in left"]),
+        ("--warmup 20", ["--warmup: expected fewer than the 20 steps", "got 20"]),
+        ("--grad-clip-norm 0", ["--grad-clip-norm: expected a finite number above 0", "got 0"]),
         ("--accum 0", ["--accum: expected at least 1", "got 0"]),
         (
             "--left pair.safetensors#right",
