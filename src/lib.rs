@@ -47,6 +47,8 @@ pub mod dtype;
 pub mod error;
 #[cfg(all(feature = "io", not(target_arch = "wasm32")))]
 pub mod evaluate;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod fusion;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 #[cfg(not(feature = "gpu"))]

@@ -1,0 +1,65 @@
+//! Several modalities into one: early fusion of their features, late fusion of what was decided from each.
+//!
+//! Every fusion takes a [`Presence`]: where a modality is missing, the result is that of the others.
+//!
+//! ```
+//! use crossmodal::{Device, Tensor, autograd::Tape, nn::{Parameters, generator}};
+//! use crossmodal::fusion::{GatedUnit, Presence};
+//! let mut parameters = Parameters::default();
+//! let fusion = GatedUnit::new(&Device::Cpu, &mut parameters, "gmu", &[2, 1], 3, &mut generator(0, 0))?;
+//! let tape = Tape::new();
+//! let image = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[2, 2], &[1f32, 2., 3., 4.])?);
+//! let text = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[2, 1], &[1f32, f32::NAN])?);
+//! let presence = Presence::new(2, vec![None, Some([true, false].into())])?;
+//! let h = fusion.forward(&tape, &parameters.on(&tape), &[&image, &text], &presence)?;
+//! assert!(h.value().to_vec::<f32>()?.iter().all(|v| v.is_finite())); // the missing text left no trace
+//! # Ok::<(), crossmodal::Error>(())
+//! ```
+
+mod arithmetic;
+mod attention_pooling;
+mod concatenation;
+mod deep_set;
+mod fuser;
+mod gated;
+mod low_rank;
+mod presence;
+mod tensor_fusion;
+
+pub use attention_pooling::AttentionPooling;
+pub use concatenation::Concatenation;
+pub use deep_set::DeepSet;
+pub use fuser::{Fuser, FusionKind};
+pub use gated::GatedUnit;
+pub use low_rank::LowRankFusion;
+pub use presence::Presence;
+pub use tensor_fusion::TensorFusion;
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::nn::{Linear, Parameters};
+use rand::Rng;
+
+/// A layer for each modality, from its width to one that they share: parameters `name.0.weight` and so on.
+fn projections(
+    device: &Device,
+    parameters: &mut Parameters,
+    name: &str,
+    widths: &[usize],
+    dim: usize,
+    random: &mut impl Rng,
+) -> Result<Vec<Linear>> {
+    check_widths(widths)?;
+    let layer = |(m, &width): (usize, &usize)| {
+        Linear::new(device, parameters, &format!("{name}.{m}"), (width, dim), random)
+    };
+    widths.iter().enumerate().map(layer).collect()
+}
+
+fn check_widths(widths: &[usize]) -> Result<()> {
+    if widths.is_empty() || widths.contains(&0) {
+        let expected = "at least one modality, each of at least one feature";
+        return Err(Error::argument("fusion", "widths", expected, format!("{widths:?}")));
+    }
+    Ok(())
+}
