@@ -123,8 +123,8 @@ fn formula(kind: FusionKind, plain: &Plain, x: &[Option<&[f64]>]) -> Vec<f64> {
         }
         FusionKind::Tensor { inner } => {
             let mut product = vec![1.];
-            for m in 0..x.len() {
-                let v = x[m].map_or(vec![0.; inner], |_| projected(m));
+            for (m, x) in x.iter().enumerate() {
+                let v = x.map_or(vec![0.; inner], |_| projected(m));
                 let with_one = [vec![1.], v].concat();
                 product = product.iter().flat_map(|p| with_one.iter().map(move |v| p * v)).collect();
             }

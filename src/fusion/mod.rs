@@ -22,18 +22,24 @@ mod concatenation;
 mod deep_set;
 mod fuser;
 mod gated;
+mod late;
 mod low_rank;
 mod presence;
+mod selection;
 mod tensor_fusion;
+mod vote;
 
 pub use attention_pooling::AttentionPooling;
 pub use concatenation::Concatenation;
 pub use deep_set::DeepSet;
 pub use fuser::{Fuser, FusionKind};
 pub use gated::GatedUnit;
+pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
 pub use low_rank::LowRankFusion;
 pub use presence::Presence;
+pub use selection::greedy_selection;
 pub use tensor_fusion::TensorFusion;
+pub use vote::Ballots;
 
 use crate::device::Device;
 use crate::error::{Error, Result};

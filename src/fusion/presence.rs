@@ -60,7 +60,26 @@ impl Presence {
         self.of[modality].as_ref().is_none_or(|own| own[row])
     }
 
-    /// Whether anything is missing.
+    /// How many samples it tells of.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// For each sample, weights that sum to 1 over the modalities that are there and have one; 0 where there is none.
+    pub(super) fn normalised(&self, weights: &[f64]) -> Vec<Vec<f64>> {
+        let of_row = |row| {
+            let there: Vec<_> = weights
+                .iter()
+                .enumerate()
+                .map(|(m, w)| if self.is_there(m, row) { *w } else { 0. })
+                .collect();
+            let sum: f64 = there.iter().sum();
+            there.iter().map(|w| if sum > 0. { w / sum } else { 0. }).collect()
+        };
+        (0..self.rows).map(of_row).collect()
+    }
+
+    /// Whether nothing is missing.
     pub(super) fn is_whole(&self) -> bool {
         self.of.iter().all(Option::is_none)
     }
