@@ -95,6 +95,12 @@ pub const TABLE: &[Row] = &[
         bench: contrastive::info_nce_bench,
     },
     Row {
+        op: "keep_rows",
+        kernels: ops::keep_rows::KERNELS,
+        cases: layout::keep_rows,
+        bench: layout::keep_rows_bench,
+    },
+    Row {
         op: "l2_normalize",
         kernels: ops::l2_normalize::KERNELS,
         cases: rowwise::l2_normalize,

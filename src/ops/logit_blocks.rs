@@ -2,8 +2,8 @@
 
 use super::add;
 use super::concat::{put, slice};
-use super::info_nce_sweep::uninit;
 use super::matmul::{self, MatmulOptions, Product};
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::reference::{LogitBlock, MatmulShape, block_size};
@@ -84,6 +84,10 @@ pub(super) fn block_bytes(gpu: &Gpu, scratch_bytes: usize) -> usize {
 pub(super) fn scratch(like: &Tensor, size: (usize, usize), bytes: usize) -> Result<Tensor> {
     let (rows, cols) = block_size(size, bytes);
     uninit(like, &[rows, cols])
+}
+
+pub(super) fn uninit(like: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    Tensor::uninit("logits", like.device(), shape, DType::F32)
 }
 
 /// A copy, to be written over.
