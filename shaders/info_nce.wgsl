@@ -28,6 +28,9 @@ const MEAN: u32 = 64u;
 // Each row has a loss, and so an upstream gradient, of its own.
 const PER_ROW: u32 = 128u;
 
+// The soft weights at hand are those of the block alone, not of the whole.
+const SOFT_OF_BLOCK: u32 = 256u;
+
 fn has(flag: u32) -> bool { return (params.flags & flag) != 0u; }
 
 // Whether there is an entry at row i and column j, of these codes.
@@ -82,6 +85,7 @@ fn workgroup_sum4(value: vec4<f32>, lane: u32) -> vec4<f32> {
 // The weight of the target at row i and column j, for the row and for the column alike.
 fn target_weight(i: u32, j: u32, row_code: u32, col_code: u32) -> f32 {
     if has(OWN_COLUMNS) || has(NO_TARGETS) { return 0.0; }
+    if has(SOFT_OF_BLOCK) { return soft[(i - params.first_row) * params.cols + j - params.first_col]; }
     if has(SOFT) { return soft[i * params.m + j]; }
     return select(0.0, 1.0, same_class(row_code, col_code));
 }

@@ -12,6 +12,7 @@
 //! ```
 
 mod bench;
+mod combinations;
 mod contrastive;
 mod elementwise;
 mod input;

@@ -37,6 +37,8 @@ const NO_TARGETS: u32 = 16;
 const OWN_COLUMNS: u32 = 32;
 const MEAN: u32 = 64;
 const PER_ROW: u32 = 128;
+/// The soft weights that are bound are those of the block alone.
+pub(super) const SOFT_OF_BLOCK: u32 = 256;
 
 pub(super) const ROW_SWEEP: Kernel = Kernel::new::<Params>(
     "info_nce",
@@ -123,8 +125,8 @@ pub(super) fn params(problem: &InfoNce, (first_row, rows, first_col, cols): Logi
     }
 }
 
-/// The block of the columns that each row has to itself.
-pub(super) fn own_columns(problem: &InfoNce) -> Params {
-    let all = params(problem, (0, problem.n, 0, problem.k));
-    Params { flags: (all.flags | OWN_COLUMNS) & !SYMMETRIC, fresh: 0, ..all }
+/// A block of the columns that each row has to itself, which stand behind those that all rows share.
+pub(super) fn own_columns(problem: &InfoNce, block: LogitBlock) -> Params {
+    let shared = params(problem, block);
+    Params { flags: (shared.flags | OWN_COLUMNS) & !SYMMETRIC, fresh: 0, ..shared }
 }

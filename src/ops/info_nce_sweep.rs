@@ -1,15 +1,18 @@
 //! The softmax losses on a GPU: a product for each block of similarities, and kernels around it.
 
 use super::info_nce_kernels::{
-    COLUMN_SWEEP, COMBINE, GRADIENT, LINE_FACTORS, LINE_LOSSES, Params, ROW_SWEEP, own_columns, params,
+    COLUMN_SWEEP, COMBINE, GRADIENT, LINE_FACTORS, LINE_LOSSES, Params, ROW_SWEEP, SOFT_OF_BLOCK,
+    own_columns, params,
 };
 use super::line_codes::{kept_rows, on_device};
-use super::logit_blocks::{add_products, block_bytes, copied, scratch, similarities, uninit};
+use super::logit_blocks::{
+    add_products, block_bytes, block_of, copied, put_block, scratch, similarities, uninit,
+};
 use super::{Reduce, ReduceOptions, dispatch, groups, reduce};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::{Gpu, Variant};
-use crate::reference::{InfoNce, Reduction};
+use crate::reference::{InfoNce, LogitBlock, Reduction, blocks};
 use crate::tensor::Tensor;
 
 /// What is known of the rows or of the columns after the sweep.
@@ -79,13 +82,13 @@ pub(super) fn forward(
     let bytes = block_bytes(gpu, scratch_bytes);
     let scratch = scratch(x, (problem.n, problem.m), bytes)?;
     let variant = || Variant::of(DType::F32);
-    // What a kernel does not look at still has to be bound.
-    let soft = soft.unwrap_or(log_scale);
     let mut kept_sims = None;
     for block in problem.blocks(bytes) {
         let (first_row, rows_now, _, cols_now) = block;
         let sims = &similarities(gpu, [x, y], &scratch, block)?;
+        let (soft, soft_flag) = &weights(soft, log_scale, block)?;
         let params = params(problem, block);
+        let params = Params { flags: params.flags | soft_flag, ..params };
         let tensors = [sims, log_scale, &row_codes, &col_codes, soft, &rows.stats, &rows.aims];
         dispatch(gpu, &ROW_SWEEP, variant(), &params, &tensors, rows_now as u64)?;
         if let Some(cols) = &cols {
@@ -97,9 +100,14 @@ pub(super) fn forward(
         kept_sims = ((rows_now, cols_now) == (problem.n, problem.m)).then(|| sims.clone());
     }
     if let Some(extra) = extra.filter(|extra| !extra.is_empty()) {
-        let params = own_columns(problem);
-        let tensors = [extra, log_scale, &row_codes, &row_codes, soft, &rows.stats, &rows.aims];
-        dispatch(gpu, &ROW_SWEEP, variant(), &params, &tensors, problem.n as u64)?;
+        let whole = (problem.n, problem.k);
+        // In parts where no binding spans it.
+        for block in blocks(whole, if extra.is_split() { bytes } else { usize::MAX }) {
+            let own = &if extra.is_split() { block_of(extra, block)? } else { extra.clone() };
+            let params = own_columns(problem, block);
+            let tensors = [own, log_scale, &row_codes, &row_codes, log_scale, &rows.stats, &rows.aims];
+            dispatch(gpu, &ROW_SWEEP, variant(), &params, &tensors, block.1 as u64)?;
+        }
     }
     rows.finish(gpu, problem, log_scale)?;
     if let Some(cols) = &mut cols {
@@ -111,6 +119,15 @@ pub(super) fn forward(
     kept.extend([row_codes, col_codes]);
     kept.extend(kept_sims);
     Ok((loss, kept))
+}
+
+/// The soft weights of a block as a kernel takes them, and the flag that says which these are. What it does not look at still
+/// has to be bound.
+fn weights(soft: Option<&Tensor>, unused: &Tensor, block: LogitBlock) -> Result<(Tensor, u32)> {
+    match soft {
+        Some(soft) if soft.is_split() => Ok((block_of(soft, block)?, SOFT_OF_BLOCK)),
+        other => Ok((other.unwrap_or(unused).clone(), 0)),
+    }
 }
 
 fn combine(gpu: &Gpu, rows: &Lines, cols: Option<&Lines>, problem: &InfoNce) -> Result<Tensor> {
@@ -144,8 +161,7 @@ pub(super) fn backward(
         .collect::<Result<_>>()?;
     let (row_factors, col_factors) = (&factors[0], factors.last().expect("there are rows"));
     let [row_codes, col_codes] = &rest[..2] else { unreachable!("the codes are kept") };
-    let soft = soft.unwrap_or(log_scale);
-    let turn = |params: &Params, block: &Tensor| {
+    let turn = |params: &Params, soft: &Tensor, block: &Tensor| {
         let tensors = [row_factors, col_factors, row_codes, col_codes, soft, log_scale, block];
         let groups = groups((params.rows * params.cols) as usize, 256);
         dispatch(gpu, &GRADIENT, Variant::of(DType::F32), params, &tensors, groups)
@@ -160,16 +176,33 @@ pub(super) fn backward(
             (Some(scratch), _) => similarities(gpu, [x, y], scratch, block)?,
             (None, kept) => copied(kept.expect("what is not made again was kept"))?,
         };
-        turn(&params(problem, block), sims)?;
+        let (soft, soft_flag) = &weights(soft, log_scale, block)?;
+        let params = params(problem, block);
+        turn(&Params { flags: params.flags | soft_flag, ..params }, soft, sims)?;
         add_products(gpu, sims, [x, y], [&mut dx, &mut dy], block)?;
     }
-    let dextra = match extra {
-        Some(extra) if !extra.is_empty() => {
-            let block = copied(extra)?;
-            turn(&own_columns(problem), &block)?;
-            Some(block)
-        }
-        other => other.cloned(),
-    };
+    let own = |params: &Params, block: &Tensor| turn(params, log_scale, block);
+    let dextra = extra.map(|extra| own_gradient(extra, problem, bytes, own)).transpose()?;
     Ok([dx, dy, dextra])
+}
+
+/// The gradient of what each row has to itself; `turn` makes it of a block in place.
+fn own_gradient(
+    extra: &Tensor,
+    problem: &InfoNce,
+    bytes: usize,
+    turn: impl Fn(&Params, &Tensor) -> Result<()>,
+) -> Result<Tensor> {
+    if !extra.is_split() {
+        let whole = copied(extra)?;
+        turn(&own_columns(problem, (0, problem.n, 0, problem.k)), &whole)?;
+        return Ok(whole);
+    }
+    let mut all = uninit(extra, extra.shape())?;
+    for block in blocks((problem.n, problem.k), bytes) {
+        let part = block_of(extra, block)?;
+        turn(&own_columns(problem, block), &part)?;
+        put_block(&part, &mut all, block)?;
+    }
+    Ok(all)
 }

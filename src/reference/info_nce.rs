@@ -108,7 +108,7 @@ impl InfoNce {
 
     /// Whether the entry in row i and column j is one at all.
     pub(crate) fn keeps(&self, i: usize, j: usize) -> bool {
-        !self.rows.masks(i) && !self.cols.masks(j) && !(self.exclude_self && i == j)
+        !(self.rows.masks(i) || self.cols.masks(j) || (self.exclude_self && i == j))
     }
 
     /// The weight of column j among the targets of row i, before it is scaled.
