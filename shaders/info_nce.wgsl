@@ -28,6 +28,9 @@ const MEAN: u32 = 64u;
 // Each row has a loss, and so an upstream gradient, of its own.
 const PER_ROW: u32 = 128u;
 
+// The soft weights at hand are those of the block alone, not of the whole.
+const SOFT_OF_BLOCK: u32 = 256u;
+
 fn has(flag: u32) -> bool { return (params.flags & flag) != 0u; }
 
 // Whether there is an entry at row i and column j, of these codes.
@@ -50,24 +53,6 @@ fn merge(a: vec2<f32>, b: vec2<f32>, scale: f32) -> vec2<f32> {
     if b.y == 0.0 { return a; }
     let top = max(a.x, b.x);
     return vec2(top, a.y * exp(scale * (a.x - top)) + b.y * exp(scale * (b.x - top)));
-}
-
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> codes: array<u32>;
-@group(0) @binding(3) var<storage, read_write> kept: array<f32>;
-
-// Rows as they are, masked ones as zeros: what is in them must leave no trace, and 0 times NaN would.
-@compute @workgroup_size(256)
-fn keep_rows(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let at = group_index(group, groups) * 256u + lane;
-    if at >= params.count { return; }
-    var value = x[at];
-    if codes[at / params.cols] == MASKED { value = 0.0; }
-    kept[at] = value;
 }
 
 @group(0) @binding(1) var<storage, read> sims: array<f32>;
@@ -100,13 +85,20 @@ fn workgroup_sum4(value: vec4<f32>, lane: u32) -> vec4<f32> {
 // The weight of the target at row i and column j, for the row and for the column alike.
 fn target_weight(i: u32, j: u32, row_code: u32, col_code: u32) -> f32 {
     if has(OWN_COLUMNS) || has(NO_TARGETS) { return 0.0; }
+    if has(SOFT_OF_BLOCK) { return soft[(i - params.first_row) * params.cols + j - params.first_col]; }
     if has(SOFT) { return soft[i * params.m + j]; }
     return select(0.0, 1.0, same_class(row_code, col_code));
 }
 
+fn row_code_at(i: u32) -> u32 {
+    if has(ROW_CODES) { return row_codes[i]; }
+    return i;
+}
+
 fn col_code_at(j: u32) -> u32 {
     if has(OWN_COLUMNS) { return NO_CLASS; }
-    return col_codes[j];
+    if has(COL_CODES) { return col_codes[j]; }
+    return j;
 }
 
 // One workgroup per row of the block.
@@ -121,7 +113,7 @@ fn row_sweep(
     let scale = exp(log_scale[0]);
     let base = row * params.cols;
     let i = params.first_row + row;
-    let row_code = row_codes[i];
+    let row_code = row_code_at(i);
     var aim = vec4(0.0);
     var largest = LOWEST;
     for (var col = lane; col < params.cols; col += WIDTH) {
@@ -169,12 +161,12 @@ fn column_sweep(
     if col >= params.cols { return; }
     let scale = exp(log_scale[0]);
     let j = params.first_col + col;
-    let col_code = col_codes[j];
+    let col_code = col_code_at(j);
     var aim = vec4(0.0);
     var largest = LOWEST;
     for (var row = 0u; row < params.rows; row++) {
         let i = params.first_row + row;
-        let row_code = row_codes[i];
+        let row_code = row_code_at(i);
         if !keeps(i, j, row_code, col_code) { continue; }
         let similarity = sims[row * params.cols + col];
         let weight = target_weight(i, j, row_code, col_code);
@@ -186,7 +178,7 @@ fn column_sweep(
     var sum = 0.0;
     for (var row = 0u; row < params.rows; row++) {
         let i = params.first_row + row;
-        let row_code = row_codes[i];
+        let row_code = row_code_at(i);
         let weight = target_weight(i, j, row_code, col_code);
         if keeps(i, j, row_code, col_code) && competes(weight) {
             sum += exp(scale * (competing(sims[row * params.cols + col], weight, scale) - largest));
@@ -303,7 +295,7 @@ fn gradient(
     if at >= params.rows * params.cols { return; }
     let i = params.first_row + at / params.cols;
     let j = params.first_col + at % params.cols;
-    let row_code = row_codes[i];
+    let row_code = row_code_at(i);
     let col_code = col_code_at(j);
     var g = 0.0;
     if keeps(i, j, row_code, col_code) {

@@ -6,7 +6,7 @@ struct Params {
     first_row: u32,
     first_col: u32,
     fresh: u32,
-    per_row: u32,
+    flags: u32,
     weight: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -16,6 +16,21 @@ struct Params {
 @group(0) @binding(4) var<storage, read> row_codes: array<u32>;
 @group(0) @binding(5) var<storage, read> col_codes: array<u32>;
 @group(0) @binding(6) var<storage, read_write> losses: array<f32>;
+
+// Each row has a loss, and so an upstream gradient, of its own.
+const PER_ROW: u32 = 1u;
+
+fn has(flag: u32) -> bool { return (params.flags & flag) != 0u; }
+
+fn row_code_at(i: u32) -> u32 {
+    if has(ROW_CODES) { return row_codes[i]; }
+    return i;
+}
+
+fn col_code_at(j: u32) -> u32 {
+    if has(COL_CODES) { return col_codes[j]; }
+    return j;
+}
 
 // 1 for a pair, -1 for two that do not belong together, 0 where one of them is masked.
 fn sign_of(row_code: u32, col_code: u32) -> f32 {
@@ -34,10 +49,10 @@ fn forward(
     if row >= params.rows { return; }
     let scale = exp(log_scale[0]);
     let i = params.first_row + row;
-    let row_code = row_codes[i];
+    let row_code = row_code_at(i);
     var sum = 0.0;
     for (var col = lane; col < params.cols; col += WIDTH) {
-        let z = sign_of(row_code, col_codes[params.first_col + col]);
+        let z = sign_of(row_code, col_code_at(params.first_col + col));
         if z != 0.0 {
             sum += softplus(-z * (scale * sims[row * params.cols + col] + bias[0]));
         }
@@ -64,12 +79,12 @@ fn backward(
     if row >= params.rows { return; }
     let scale = exp(log_scale[0]);
     let i = params.first_row + row;
-    let row_code = row_codes[i];
-    let up = upstream[select(0u, i, params.per_row == 1u)] * params.weight;
+    let row_code = row_code_at(i);
+    let up = upstream[select(0u, i, has(PER_ROW))] * params.weight;
     var sum = 0.0;
     for (var col = lane; col < params.cols; col += WIDTH) {
         let at = row * params.cols + col;
-        let z = sign_of(row_code, col_codes[params.first_col + col]);
+        let z = sign_of(row_code, col_code_at(params.first_col + col));
         // -z sigmoid(-z L): no cancellation.
         var g = 0.0;
         if z != 0.0 {

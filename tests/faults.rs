@@ -44,7 +44,6 @@ const UNSEEN: &[Unseen] = &[
     ("info_nce", "row_sweep", "too late", EXACT_GRID),
     ("siglip", "forward", "too late", EXACT_GRID),
     ("siglip", "backward", "too late", EXACT_GRID),
-    ("info_nce", "keep_rows", "too late", INTERMEDIATE),
     ("info_nce", "line_losses", "too late", INTERMEDIATE),
     ("info_nce", "line_factors", "too late", INTERMEDIATE),
     ("info_nce", "gradient", "too late", INTERMEDIATE),

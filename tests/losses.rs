@@ -2,6 +2,8 @@
 #![cfg(feature = "verify")]
 
 mod common;
+#[path = "common/everywhere.rs"]
+mod everywhere;
 
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::cases::Input;
@@ -9,6 +11,8 @@ use crossmodal::losses::{self, Distance, Mining, Queue, TripletOptions, Triplets
 use crossmodal::ops::info_nce::INFO_NCE;
 use crossmodal::ops::{Indices, InfoNceOptions, Reduction};
 use crossmodal::{DType, Device, Result, Tensor};
+use everywhere::everywhere;
+use std::sync::Arc;
 
 type Loss = Box<dyn Fn(&Tape, &[Var]) -> Result<Var>>;
 
@@ -69,7 +73,7 @@ fn all() -> Vec<(String, Vec<Input>, Loss)> {
     inputs.push(Input::uniform("negatives", &[N, 4, D], 1.));
     let options = InfoNceOptions { symmetric: false, ..InfoNceOptions::default() };
     let paired = move |tape: &Tape, v: &[Var]| {
-        let own = losses::paired_negatives(tape, &v[0], &v[2])?;
+        let own = losses::paired_negatives(tape, &v[0], &v[2], None)?;
         tape.apply(&INFO_NCE, options.clone(), &[&v[0], &v[0], &v[1], &own])
     };
     add("paired negatives".into(), inputs, Box::new(paired));
@@ -139,6 +143,41 @@ fn every_device_agrees_with_f64() {
                 assert!(error <= 64. * 6e-8 * size, "{name} on {}: {got} instead of {want}", device.name());
             }
         }
+    }
+}
+
+#[test]
+fn masked_rows_and_their_own_negatives_leave_no_trace() {
+    let keep: Arc<[bool]> = (0..N).map(|i| i % 4 != 1).collect();
+    for symmetric in [false, true] {
+        let mask = Some(keep.clone());
+        let (keep_rows, keep_cols) = (mask.clone(), mask);
+        let options = InfoNceOptions { symmetric, keep_rows, keep_cols, ..InfoNceOptions::default() };
+        let rows = keep.clone();
+        let loss: Loss = Box::new(move |tape, v| {
+            let own = losses::paired_negatives(tape, &v[0], &v[3], Some(&rows))?;
+            tape.apply(&INFO_NCE, options.clone(), &[&v[0], &v[1], &v[2], &own])
+        });
+        let filled = |with: f64| {
+            let fill = |input: Input| {
+                let each = input.values.len() / N;
+                input.map(|at, v| if keep[at / each] { f64::from(v as f32) } else { with })
+            };
+            let (x, y) = (Input::unit_rows("x", N, D), Input::unit_rows("y", N, D));
+            vec![fill(x), fill(y), Input::of(&[], &[2.]), fill(Input::uniform("own", &[N, 4, D], 1.))]
+        };
+        everywhere(|device, dtype| {
+            let (loss_of_nan, gradients_of_nan) = run(device, dtype, &filled(f64::NAN), &loss);
+            let (want, want_gradients) = run(device, dtype, &filled(0.5), &loss);
+            assert_eq!((&loss_of_nan, &gradients_of_nan), (&want, &want_gradients), "{}", device.name());
+            assert!(want.iter().all(|v| v.is_finite() && *v > 0.));
+            for (i, gradient) in gradients_of_nan.iter().enumerate().filter(|(i, _)| *i != 2) {
+                let each = gradient.len() / N;
+                let masked = gradient.chunks(each).zip(keep.iter()).filter(|(_, keep)| !**keep);
+                assert!(masked.clone().all(|(row, _)| row.iter().all(|g| *g == 0.)), "input {i}");
+                assert!(gradient.iter().any(|g| *g != 0.), "input {i}");
+            }
+        });
     }
 }
 

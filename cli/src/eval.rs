@@ -17,11 +17,14 @@ use crate::{inputs, output, plots};
 /// What stands below the flags in the help.
 const MORE: &str = "\
 FILE is .npy, or .safetensors with #TENSOR. The tasks are retrieval, zeroshot,
-knn, probe and geometry [default: all that the flags have data for]. Retrieval
-and geometry compare left and right; zeroshot takes the left rows as images and
-needs --labels and --prompts; knn and probe read the classes off each side and
-need --labels and --split. With --split, knn and probe train on its training
-rows, and every task scores the test rows. The probe is trained on the device.
+cache, knn, probe and geometry [default: all that the flags have data for].
+Retrieval and geometry compare left and right; zeroshot takes the left rows as
+images and needs --labels and --prompts; knn and probe read the classes off each
+side and need --labels and --split; cache adds the training rows to the prompts
+as zeroshot uses them (Tip-Adapter), its alpha and beta chosen on the validation
+rows, and needs all three. With --split, knn, probe and cache learn from its
+training rows, and every task scores the test rows. The probe is trained on the
+device.
 
 --json has one record for each task under \"results\", in the shape of
 CLIP_benchmark (left as images, right as texts, fractions of 1); --out writes
@@ -92,9 +95,17 @@ pub(crate) struct Args {
 pub(crate) enum Task {
     Retrieval,
     Zeroshot,
+    Cache,
     Knn,
     Probe,
     Geometry,
+}
+
+impl Task {
+    /// Whether it takes training rows with classes.
+    pub(crate) fn learns(self) -> bool {
+        matches!(self, Task::Cache | Task::Knn | Task::Probe)
+    }
 }
 
 impl Args {
@@ -102,9 +113,10 @@ impl Args {
     fn tasks(&self) -> Result<Vec<Task>, Failure> {
         let missing = |task: &Task| match task {
             Task::Retrieval | Task::Geometry if self.right.is_none() => Some("--right FILE"),
-            Task::Zeroshot if self.prompts.is_none() => Some("--prompts FILE"),
-            Task::Zeroshot | Task::Knn | Task::Probe if self.labels.is_none() => Some("--labels FILE"),
-            Task::Knn | Task::Probe if self.split.is_none() => Some("--split FILE"),
+            Task::Zeroshot | Task::Cache if self.prompts.is_none() => Some("--prompts FILE"),
+            Task::Zeroshot if self.labels.is_none() => Some("--labels FILE"),
+            task if task.learns() && self.labels.is_none() => Some("--labels FILE"),
+            task if task.learns() && self.split.is_none() => Some("--split FILE"),
             _ => None,
         };
         let all = <Task as clap::ValueEnum>::value_variants();

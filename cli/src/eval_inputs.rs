@@ -34,7 +34,7 @@ pub(crate) struct Inputs {
     /// The classes of the left rows.
     pub(crate) labels: Option<Vec<i64>>,
     pub(crate) prompts: Option<Classed>,
-    /// For knn and probe.
+    /// Those of the left, and those of the right where it has the same classes; for cache, knn and probe.
     pub(crate) parts: Vec<Parts>,
 }
 
@@ -70,7 +70,7 @@ impl Inputs {
             _ => None,
         };
         let parts = match (&labels, &split) {
-            (Some(labels), Some(split)) if tasks.iter().any(|t| matches!(t, Task::Knn | Task::Probe)) => {
+            (Some(labels), Some(split)) if tasks.iter().any(|task| task.learns()) => {
                 // Ids pair rows of different numbers, of which only the left have classes.
                 let right = right.as_ref().filter(|_| ids.is_none()).map(|right| ("right", right));
                 let sides = [("left", &left)].into_iter().chain(right);
@@ -79,9 +79,14 @@ impl Inputs {
             _ => vec![],
         };
         if let (Some(source), Some(labels), Some(prompts)) = (&args.labels, &labels, &prompts) {
-            let all = (0..labels.len() as u32).collect();
-            let scored = split.as_ref().map_or(all, |split| split.test.clone());
-            check_prompts((source, labels), prompts, &scored)?;
+            let used: Vec<u32> = match &split {
+                None => (0..labels.len() as u32).collect(),
+                Some(split) if tasks.contains(&Task::Cache) => {
+                    [&split.train[..], &split.validation, &split.test].concat()
+                }
+                Some(split) => split.test.clone(),
+            };
+            check_prompts((source, labels), prompts, &used)?;
         }
         let all = Inputs { left, right, ids, labels, prompts, parts };
         match split {
@@ -149,7 +154,7 @@ fn parts(
     Ok(Parts { side, train, validation, test })
 }
 
-/// Refuses a row that is scored and whose class has no prompt, by its number in the file.
+/// Refuses a row that prompts classify and whose class has none, by its number in the file.
 fn check_prompts(
     (source, labels): (&Source, &[i64]),
     prompts: &Classed,
@@ -159,6 +164,6 @@ fn check_prompts(
     let Some(&row) = rows.iter().find(|&&row| !known.contains(&labels[row as usize])) else { return Ok(()) };
     let class = labels[row as usize];
     Err(Failure::new(format!(
-        "{source}: expected classes that have a prompt, got class {class} of row {row}"
+        "--labels {source}: expected classes that have a prompt, got class {class} of row {row}"
     )))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crossmodal::Device;
 use crossmodal::align::{Correct, Matching, Retrieval, matching};
 use crossmodal::evaluate::{
-    Classification, Knn, Labelled, Probe, alignment, knn, linear_probe, modality_gap, uniformity, zero_shot,
+    CacheModel, Classification, Knn, Labelled, Probe, alignment, cache_model, knn, linear_probe,
+    modality_gap, uniformity, zero_shot,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -24,7 +25,7 @@ struct Classified {
     side: &'static str,
     scores: Classification,
     /// What was chosen or given.
-    setting: (&'static str, Value),
+    settings: Vec<(&'static str, Value)>,
 }
 
 /// How the embeddings lie.
@@ -94,34 +95,7 @@ impl Report {
                     gap: modality_gap(&inputs.left, right)?,
                 });
             }
-            (Task::Zeroshot, _) => {
-                if let (Some(prompts), Some(labels)) = (&inputs.prompts, &inputs.labels) {
-                    let scores =
-                        zero_shot(&Labelled { features: &inputs.left, labels }, &prompts.labelled())?;
-                    let names = ["zero-shot", "zeroshot_classification"];
-                    let setting = ("prompts", json!(prompts.labels.len()));
-                    self.classified.push(Classified { names, side: "left", scores, setting });
-                }
-            }
-            (Task::Knn, _) => {
-                for parts in &inputs.parts {
-                    let scores = knn(&parts.train.labelled(), &parts.test.labelled(), options)?;
-                    let names = ["k-NN", "knn"];
-                    let setting = ("neighbours", json!(options.neighbours));
-                    self.classified.push(Classified { names, side: parts.side, scores, setting });
-                }
-            }
-            (Task::Probe, _) => {
-                for parts in &inputs.parts {
-                    let [train, validation, test] =
-                        [&parts.train, &parts.validation, &parts.test].map(Classed::labelled);
-                    let probe = linear_probe(device, &train, &validation, &test, &Probe::default())?;
-                    let (names, setting) = (["linear probe", "linear_probe"], ("l2", json!(probe.l2)));
-                    let scores = probe.test;
-                    self.classified.push(Classified { names, side: parts.side, scores, setting });
-                }
-            }
-            (Task::Retrieval | Task::Geometry, None) => {}
+            _ => self.classified.extend(classified(inputs, task, options, device)?),
         }
         Ok(())
     }
@@ -148,17 +122,15 @@ impl Report {
             let metrics = retrieval_metrics(matching);
             records.push(("zeroshot_retrieval".to_string(), record("zeroshot_retrieval", metrics)));
         }
-        for Classified { names: [_, task], side, scores, setting } in &self.classified {
-            let mut record = record(
-                task,
-                json!({
-                    "acc1": scores.top_1 / 100.,
-                    // Of fewer than five classes it says nothing.
-                    "acc5": (scores.classes >= 5).then_some(scores.top_5 / 100.),
-                    "mean_per_class_recall": scores.mean_per_class / 100.,
-                    setting.0: setting.1,
-                }),
-            );
+        for Classified { names: [_, task], side, scores, settings } in &self.classified {
+            let mut metrics = json!({
+                "acc1": scores.top_1 / 100.,
+                // Of fewer than five classes it says nothing.
+                "acc5": (scores.classes >= 5).then_some(scores.top_5 / 100.),
+                "mean_per_class_recall": scores.mean_per_class / 100.,
+            });
+            settings.iter().for_each(|(name, value)| metrics[*name] = value.clone());
+            let mut record = record(task, metrics);
             record["modality"] = json!(side);
             records.push((format!("{task}_{side}"), record));
         }
@@ -206,7 +178,10 @@ impl Report {
                 let numbers = [c.scores.top_1, c.scores.top_5, c.scores.mean_per_class];
                 let mut row = vec![c.names[0].to_string(), c.side.to_string()];
                 row.extend(numbers.map(|number| format!("{number:.1}")));
-                row.extend([c.scores.classes.to_string(), format!("{} {}", c.setting.0, c.setting.1)]);
+                // A whole number without the point that it has in JSON.
+                let plain = |value: &Value| value.as_f64().map_or(value.to_string(), |v| v.to_string());
+                let settings = c.settings.iter().map(|(name, value)| format!("{name} {}", plain(value)));
+                row.extend([c.scores.classes.to_string(), settings.collect::<Vec<_>>().join(", ")]);
                 row
             };
             let rows =
@@ -225,6 +200,44 @@ impl Report {
         }
         sections.join("\n")
     }
+}
+
+/// What one task makes of each side that it classifies.
+fn classified(
+    inputs: &Inputs,
+    task: Task,
+    options: &Knn,
+    device: &Device,
+) -> Result<Vec<Classified>, Failure> {
+    let mut found = vec![];
+    if let (Task::Zeroshot, Some(prompts), Some(labels)) = (task, &inputs.prompts, &inputs.labels) {
+        let scores = zero_shot(&Labelled { features: &inputs.left, labels }, &prompts.labelled())?;
+        let settings = vec![("prompts", json!(prompts.labels.len()))];
+        let names = ["zero-shot", "zeroshot_classification"];
+        found.push(Classified { names, side: "left", scores, settings });
+    }
+    for parts in &inputs.parts {
+        let [train, validation, test] = [&parts.train, &parts.validation, &parts.test].map(Classed::labelled);
+        let (names, scores, settings) = match (task, &inputs.prompts) {
+            (Task::Cache, Some(prompts)) if parts.side == "left" => {
+                let options = CacheModel::default();
+                let cache = cache_model(&train, &validation, &test, &prompts.labelled(), &options)?;
+                let settings = vec![("alpha", json!(cache.alpha)), ("beta", json!(cache.beta))];
+                (["cache model", "cache_model"], cache.test, settings)
+            }
+            (Task::Knn, _) => {
+                let settings = vec![("neighbours", json!(options.neighbours))];
+                (["k-NN", "knn"], knn(&train, &test, options)?, settings)
+            }
+            (Task::Probe, _) => {
+                let probe = linear_probe(device, &train, &validation, &test, &Probe::default())?;
+                (["linear probe", "linear_probe"], probe.test, vec![("l2", json!(probe.l2))])
+            }
+            _ => continue,
+        };
+        found.push(Classified { names, side: parts.side, scores, settings });
+    }
+    Ok(found)
 }
 
 /// Fractions of 1. In CLIP_benchmark images are retrieved by texts, which are the right rows here.

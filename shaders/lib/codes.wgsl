@@ -4,6 +4,10 @@ const NO_CLASS: u32 = 0xfffffffeu;
 // Not there at all.
 const MASKED: u32 = 0xffffffffu;
 
+// Flags: the rows, or the columns, have codes. Without, each has its own number for one.
+const ROW_CODES: u32 = 0x10000u;
+const COL_CODES: u32 = 0x20000u;
+
 fn same_class(row_code: u32, col_code: u32) -> bool {
     return row_code == col_code && row_code < NO_CLASS;
 }

@@ -4,6 +4,7 @@ use super::{Case, Input, Scale, Tolerance, of_rule, of_rule_with};
 use crate::ops::Indices;
 use crate::ops::concat::{CONCAT, SPLIT};
 use crate::ops::gather::GATHER;
+use crate::ops::keep_rows::KEEP_ROWS;
 use crate::ops::transpose::TRANSPOSE;
 
 const EXACT: (Tolerance, Tolerance) = (Tolerance::exact(), Tolerance::exact());
@@ -53,6 +54,30 @@ pub(super) fn gather() -> Vec<Case> {
         of("rows without columns", &[3, 0], vec![1]),
         of("70000 rows", &[5, 3], (0..70_000u32).map(|i| i % 5).collect()).f32_only(),
     ]
+}
+
+pub(super) fn keep_rows() -> Vec<Case> {
+    let of = |name: &str, shape: &[usize], keep: fn(usize) -> bool| {
+        let each = shape[1..].iter().product::<usize>();
+        let input = Input::integers("keep", shape).map(|at, v| if keep(at / each) { v } else { f64::NAN });
+        of_rule(name, &KEEP_ROWS, (0..shape[0]).map(keep).collect(), vec![input], EXACT)
+    };
+    vec![
+        of("NaN in one row of three", &[3, 5], |row| row != 1),
+        of("NaN in every row", &[2, 3], |_| false),
+        of("nothing masked", &[4, 7], |_| true),
+        of("elements", &[300], |row| row % 3 != 0),
+        of("matrices", &[7, 3, 41], |row| row % 2 == 0),
+        of("65 rows of 127", &[65, 127], |row| row % 5 != 3),
+        of("rows without columns", &[3, 0], |row| row == 0),
+        of("no rows", &[0, 3], |_| false),
+    ]
+}
+
+pub(super) fn keep_rows_bench(scale: Scale) -> Vec<Case> {
+    let n = scale.pick(512, 4096);
+    let input = vec![Input::uniform("rows", &[n, n], 1.)];
+    vec![of_rule("every other row", &KEEP_ROWS, (0..n).map(|row| row % 2 == 0).collect(), input, EXACT)]
 }
 
 pub(super) fn transpose() -> Vec<Case> {

@@ -12,6 +12,7 @@
 //! ```
 
 mod bench;
+mod combinations;
 mod contrastive;
 mod elementwise;
 mod input;
@@ -93,6 +94,12 @@ pub const TABLE: &[Row] = &[
         kernels: ops::info_nce::KERNELS,
         cases: contrastive::info_nce,
         bench: contrastive::info_nce_bench,
+    },
+    Row {
+        op: "keep_rows",
+        kernels: ops::keep_rows::KERNELS,
+        cases: layout::keep_rows,
+        bench: layout::keep_rows_bench,
     },
     Row {
         op: "l2_normalize",

@@ -7,7 +7,7 @@ use super::matmul::{View, product};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::reference::{InfoNce, LogitBlock, MASKED, Reduction};
+use crate::reference::{Codes, InfoNce, LogitBlock, Reduction};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -41,15 +41,13 @@ impl Partial {
 }
 
 /// The rows of a tensor, those that are masked as zeros: what is in them must leave no trace, and 0 times NaN would.
-pub(crate) fn kept_rows(x: &Tensor, codes: &[u32]) -> Vec<f32> {
-    let mut values = super::f32s(x).into_owned();
-    let rows = values.chunks_exact_mut(x.shape()[1].max(1)).zip(codes);
-    rows.filter(|(_, code)| **code == MASKED).for_each(|(row, _)| row.fill(0.));
+pub(super) fn kept<'a>(x: &'a Tensor, codes: &Codes) -> Cow<'a, [f32]> {
+    let mut values = super::f32s(x);
+    if let Some(keep) = codes.keep() {
+        let rows = values.to_mut().chunks_exact_mut(x.shape()[1].max(1)).zip(keep);
+        rows.filter(|(_, keep)| !keep).for_each(|(row, _)| row.fill(0.));
+    }
     values
-}
-
-pub(super) fn kept<'a>(x: &'a Tensor, codes: &[u32]) -> Cow<'a, [f32]> {
-    if codes.contains(&MASKED) { kept_rows(x, codes).into() } else { super::f32s(x) }
 }
 
 /// The logits of one block.

@@ -3,7 +3,7 @@
 use super::info_nce::Partial;
 use crate::device::Device;
 use crate::error::Result;
-use crate::reference::{InfoNce, MASKED, NO_CLASS, Reduction, TargetKind};
+use crate::reference::{Codes, InfoNce, Reduction, TargetKind};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -84,13 +84,8 @@ impl Factors {
 
 impl<'a> Lines<'a> {
     pub(super) fn new(problem: &'a InfoNce, soft: Option<Cow<'a, [f32]>>, scale: f32) -> Lines<'a> {
-        let on_diagonal = |codes: &[u32]| {
-            let pairs = problem.n.min(problem.m);
-            codes.iter().enumerate().all(|(i, &code)| code == if i < pairs { i as u32 } else { NO_CLASS })
-        };
         let plain = problem.targets == TargetKind::Codes
-            && on_diagonal(&problem.rows)
-            && on_diagonal(&problem.cols)
+            && [&problem.rows, &problem.cols] == [&Codes::Index; 2]
             && (problem.smoothing, problem.hard_negatives) == (0., 0.)
             && !problem.decoupled
             && !problem.exclude_self;
@@ -172,7 +167,7 @@ impl<'a> Lines<'a> {
     /// Both for the logits that a row has to itself, which are all negatives.
     pub(super) fn aim_own(&self, row: &mut [f32], i: usize) -> Aim {
         let mut aim = Aim::default();
-        if self.problem.rows[i] == MASKED {
+        if self.problem.rows.masks(i) {
             row.fill(f32::NEG_INFINITY);
             return aim;
         }
@@ -268,7 +263,7 @@ impl<'a> Lines<'a> {
 
     /// The same for what a row has to itself.
     pub(super) fn subtract_own(&self, row: &mut [f32], i: usize, rows: &Factors) {
-        if self.problem.rows[i] == MASKED {
+        if self.problem.rows.masks(i) {
             row.fill(0.);
         } else {
             row.iter_mut().for_each(|v| *v -= rows.every[i]);

@@ -13,7 +13,7 @@ mod siglip;
 
 pub(crate) use adamw::adamw;
 pub(crate) use dropout::dropout;
-pub(crate) use info_nce::{info_nce, info_nce_backward, kept_rows};
+pub(crate) use info_nce::{info_nce, info_nce_backward};
 pub(crate) use matmul::matmul;
 pub(crate) use siglip::{siglip, siglip_backward};
 

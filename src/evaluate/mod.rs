@@ -1,8 +1,8 @@
 //! What embeddings are good for, beyond [retrieval](crate::align::matching()).
 //!
-//! [`zero_shot`] classifies by prompts, [`knn`] by neighbours, [`linear_probe`] by logistic regression; [`alignment`],
-//! [`uniformity`] and [`modality_gap`] describe how embeddings lie (Wang and Isola, 2020; Liang et al., 2022). Similarity is the
-//! cosine; every answer is the same on any number of threads.
+//! [`zero_shot`] classifies by prompts, [`knn`] by neighbours, [`cache_model`] by both, [`linear_probe`] by logistic regression;
+//! [`alignment`], [`uniformity`] and [`modality_gap`] describe how embeddings lie (Wang and Isola, 2020; Liang et al., 2022).
+//! Similarity is the cosine; every answer is the same on any number of threads.
 //!
 //! ```
 //! use crossmodal::{evaluate::{Labelled, zero_shot}, io::Features};
@@ -19,6 +19,8 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+mod cache_model;
+mod class_vectors;
 mod classification;
 mod geometry;
 mod knn;
@@ -26,6 +28,7 @@ mod lbfgs;
 mod probe;
 mod zero_shot;
 
+pub use cache_model::{CacheModel, CacheScores, cache_model};
 pub use classification::{Classification, Labelled};
 pub use geometry::{alignment, modality_gap, uniformity};
 pub use knn::{Knn, knn};

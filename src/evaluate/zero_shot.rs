@@ -1,10 +1,9 @@
 //! Classification by prompts.
 
+use super::class_vectors::ClassVectors;
 use super::classification::{Classification, Labelled, rank};
-use crate::align::{COLS, ROWS, UnitRows, check_widths, pieces};
-use crate::error::{Error, Result};
-use crate::io::Features;
-use crate::reference::l2_normalize;
+use crate::align::{ROWS, UnitRows, check_widths, pieces};
+use crate::error::Result;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -20,54 +19,23 @@ pub fn zero_shot(images: &Labelled<'_>, prompts: &Labelled<'_>) -> Result<Classi
     images.check("zero_shot", ["images", "labels"])?;
     prompts.check("zero_shot", ["prompts", "prompt labels"])?;
     check_widths("zero_shot", "prompts", images.features, prompts.features)?;
-    let classes = prompts.classes();
-    let number = |(row, label): (usize, &i64)| {
-        classes.binary_search(label).map_err(|_| {
-            let got = format!("class {label} of row {row}, which has none");
-            Error::argument("zero_shot", "labels", "classes that have a prompt", got)
-        })
-    };
-    let own: Vec<_> = images.labels.iter().enumerate().map(number).collect::<Result<_>>()?;
+    let classes = ClassVectors::new("zero_shot", prompts)?;
+    let own = classes.numbers("labels", images.labels)?;
     let x = UnitRows::new("zero_shot", "images", images.features)?;
-    let y = UnitRows::new("zero_shot", "prompts", &class_vectors(prompts, &classes))?;
     let of_chunk = |rows: &Range<usize>| {
-        let mut scores = vec![vec![0f32; classes.len()]; rows.len()];
-        let mut sims = vec![0f32; ROWS * COLS];
-        for cols in pieces(classes.len(), COLS) {
-            x.block(rows, &y, &cols, &mut sims);
-            for (scores, sims) in scores.iter_mut().zip(sims.chunks_exact(cols.len())) {
-                scores[cols.clone()].copy_from_slice(sims);
-            }
-        }
-        let ranks = scores.iter().zip(&own[rows.clone()]).map(|(scores, &own)| Some(rank(scores, own)));
-        ranks.collect::<Vec<_>>()
+        let ranks = classes.similarities(&x, rows).into_iter().zip(&own[rows.clone()]);
+        ranks.map(|(scores, &own)| Some(rank(&scores, own))).collect::<Vec<_>>()
     };
     let chunks: Vec<_> = pieces(x.rows(), ROWS).collect();
     let ranks: Vec<_> = chunks.par_iter().flat_map_iter(of_chunk).collect();
     Ok(Classification::new(&ranks, images.labels, classes.len()))
 }
 
-/// The mean of each class's prompts, all of length one: [`UnitRows`] normalises again.
-fn class_vectors(prompts: &Labelled<'_>, classes: &[i64]) -> Features {
-    let cols = prompts.features.cols;
-    let mut sums = vec![0f64; classes.len() * cols];
-    let mut counts = vec![0f64; classes.len()];
-    for (row, label) in prompts.features.values.chunks_exact(cols).zip(prompts.labels) {
-        let class = classes.partition_point(|class| class < label);
-        let wide: Vec<_> = row.iter().map(|&v| f64::from(v)).collect();
-        let unit = l2_normalize(&wide, cols).0;
-        sums[class * cols..][..cols].iter_mut().zip(unit).for_each(|(sum, v)| *sum += v);
-        counts[class] += 1.;
-    }
-    let of_class =
-        |(sums, count): (&[f64], &f64)| sums.iter().map(|v| (v / count) as f32).collect::<Vec<_>>();
-    let values = sums.chunks_exact(cols).zip(&counts).flat_map(of_class).collect();
-    Features { rows: classes.len(), cols, values }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::align::COLS;
+    use crate::io::Features;
 
     fn features(values: &[f32]) -> Features {
         Features { rows: values.len() / 2, cols: 2, values: values.to_vec() }

@@ -70,7 +70,7 @@ macro_rules! params {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-        $vis struct $name { $($field: $ty),* }
+        $vis struct $name { $($vis $field: $ty),* }
         impl crate::gpu::kernel::Params for $name {
             const FIELDS: &'static [crate::gpu::kernel::Field] = &[$(crate::gpu::kernel::Field {
                 name: stringify!($field),

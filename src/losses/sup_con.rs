@@ -3,6 +3,7 @@
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::ops::info_nce::INFO_NCE;
+use crate::ops::keep_rows::KEEP_ROWS;
 use crate::ops::matmul::MATMUL;
 use crate::ops::{InfoNceOptions, MatmulOptions, Targets};
 use crate::reference::Reduction;
@@ -47,8 +48,8 @@ pub fn sup_con(
 /// The similarities `[n, k]` of rows `x [n, d]` with negatives `[n, k, d]` of their own: the fourth input of
 /// [`INFO_NCE`](crate::ops::info_nce::INFO_NCE), which competes in its row and in no column.
 ///
-/// A row that the loss masks still takes part in this product: what is masked must be finite here. Errors: other axes; widths or
-/// row counts differ; types or devices differ.
+/// `keep_rows` are those of the loss: of the others, and of their negatives, whatever is in them leaves no trace, here or in a
+/// gradient. Errors: other axes; widths or row counts differ; not as many of `keep_rows` as rows; types or devices differ.
 ///
 /// ```
 /// use crossmodal::ops::{InfoNceOptions, info_nce::INFO_NCE};
@@ -56,7 +57,7 @@ pub fn sup_con(
 /// let tape = Tape::new();
 /// let x = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[1, 2], &[1f64, 0.])?);
 /// let negatives = tape.leaf(&Tensor::from_slice(&Device::Cpu, &[1, 1, 2], &[0f64, 1.])?);
-/// let own = paired_negatives(&tape, &x, &negatives)?;
+/// let own = paired_negatives(&tape, &x, &negatives, None)?;
 /// let log_scale = tape.constant(&Tensor::scalar(&Device::Cpu, 0f64)?);
 /// let options = InfoNceOptions { symmetric: false, ..Default::default() };
 /// let loss = tape.apply(&INFO_NCE, options, &[&x, &x, &log_scale, &own])?;
@@ -64,7 +65,12 @@ pub fn sup_con(
 /// assert!(tape.backward(&loss)?.get(&negatives).is_some());
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
-pub fn paired_negatives(tape: &Tape, x: &Var, negatives: &Var) -> Result<Var> {
+pub fn paired_negatives(
+    tape: &Tape,
+    x: &Var,
+    negatives: &Var,
+    keep_rows: Option<&Arc<[bool]>>,
+) -> Result<Var> {
     let ([n, d], [rows, k, width]) = (x.value().shape(), negatives.value().shape()) else {
         let got = format!("shapes {:?} and {:?}", x.value().shape(), negatives.value().shape());
         return Err(Error::argument("paired_negatives", "x and negatives", "two and three axes", got));
@@ -74,7 +80,11 @@ pub fn paired_negatives(tape: &Tape, x: &Var, negatives: &Var) -> Result<Var> {
         return Err(Error::argument("paired_negatives", "negatives", format!("shape [{n}, k, {d}]"), got));
     }
     let (n, d, k) = (*n, *d, *k);
-    let column = tape.reshape(x, &[n, d, 1])?;
-    let products = tape.apply(&MATMUL, MatmulOptions::default(), &[negatives, &column])?;
+    let kept = |rows: &Var| match keep_rows {
+        Some(keep) => tape.apply(&KEEP_ROWS, keep.clone(), &[rows]),
+        None => Ok(rows.clone()),
+    };
+    let column = tape.reshape(&kept(x)?, &[n, d, 1])?;
+    let products = tape.apply(&MATMUL, MatmulOptions::default(), &[&kept(negatives)?, &column])?;
     tape.reshape(&products, &[n, k])
 }

@@ -22,8 +22,9 @@
 
 pub use super::info_nce_options::{InfoNceOptions, Targets};
 
-use super::info_nce_options::{check_options, codes, refuse};
+use super::info_nce_options::{check_options, refuse};
 use super::info_nce_sweep as sweep;
+use super::line_codes::{codes, kept_rows};
 use super::{
     Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, expect_inputs, host, mul,
     reduce, stats_dtype,
@@ -37,7 +38,7 @@ use crate::reference::{self, InfoNce, Reduction, TargetKind};
 use crate::tensor::Tensor;
 
 /// The kernels of this operation. Example: [`Kernel`].
-pub const KERNELS: &[&Kernel] = sweep::KERNELS;
+pub const KERNELS: &[&Kernel] = super::info_nce_kernels::KERNELS;
 
 /// How the tape calls [`info_nce`]: inputs x, y, log_scale and, if each row has negatives to itself, their similarities
 /// `[n, k]` with it (`⟨x_i, n_ij⟩`, a batched [`matmul`](super::matmul())). Example: [the module](self).
@@ -103,7 +104,7 @@ fn check(inputs: &[&Tensor], options: &InfoNceOptions) -> Result<InfoNce> {
         }
     };
     check_options(x, (n, m), options)?;
-    let (rows, cols) = codes(&options.targets, [&options.keep_rows, &options.keep_cols], [n, m]);
+    let [rows, cols] = codes(&options.targets, [&options.keep_rows, &options.keep_cols], [n, m]);
     let targets = match options.targets {
         Targets::Diagonal | Targets::Classes { .. } => TargetKind::Codes,
         Targets::Soft(_) => TargetKind::Soft,
@@ -206,12 +207,11 @@ fn backward(options: &InfoNceOptions, saved: &Saved<'_>) -> Result<Vec<Option<Te
     // ∂t = ⟨X, ∂X⟩ and the same of what rows have to themselves: no pass over the logits.
     let dt = match (&dx, saved.needs[2]) {
         (Some(dx), true) => {
-            let x = sweep::kept_rows(&x, &problem.rows)?;
+            let x = kept_rows(&x, &problem.rows)?;
             let dt = dot(&x, dx)?;
             let own = extra.as_ref().zip(dextra.as_ref());
-            let own = own
-                .map(|(extra, dextra)| dot(&sweep::kept_rows(extra, &problem.rows)?, dextra))
-                .transpose()?;
+            let own =
+                own.map(|(extra, dextra)| dot(&kept_rows(extra, &problem.rows)?, dextra)).transpose()?;
             Some(own.map_or(Ok(dt.clone()), |own| super::add(&dt, &own))?)
         }
         _ => None,

@@ -2,9 +2,8 @@
 
 use super::{check_floats, check_shape};
 use crate::error::{Error, Result};
-use crate::reference::{InfoNce, MASKED, NO_CLASS, Reduction};
+use crate::reference::Reduction;
 use crate::tensor::Tensor;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What belongs to what.
@@ -152,32 +151,4 @@ pub(super) fn check_options(x: &Tensor, (n, m): (usize, usize), options: &InfoNc
             exclusive(smoothing > 0., "smoothing", expected)
         }
     }
-}
-
-/// The codes of rows and columns.
-pub(super) fn codes(
-    targets: &Targets,
-    keep: [&Option<Arc<[bool]>>; 2],
-    [n, m]: [usize; 2],
-) -> (Vec<u32>, Vec<u32>) {
-    let (mut rows, mut cols) = match targets {
-        Targets::Diagonal => {
-            let InfoNce { rows, cols, .. } = InfoNce::diagonal(n, m, 0, true);
-            (rows, cols)
-        }
-        Targets::Classes { rows, cols } => {
-            let mut classes = HashMap::new();
-            let mut code = |&class: &i64| {
-                let next = classes.len() as u32;
-                if class < 0 { NO_CLASS } else { *classes.entry(class).or_insert(next) }
-            };
-            (rows.iter().map(&mut code).collect(), cols.iter().map(&mut code).collect())
-        }
-        Targets::Soft(_) | Targets::None => (vec![NO_CLASS; n], vec![NO_CLASS; m]),
-    };
-    for (codes, keep) in [(&mut rows, keep[0]), (&mut cols, keep[1])] {
-        let masked = keep.iter().flat_map(|keep| keep.iter()).zip(codes).filter(|(keep, _)| !**keep);
-        masked.for_each(|(_, code)| *code = MASKED);
-    }
-    (rows, cols)
 }

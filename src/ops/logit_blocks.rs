@@ -1,12 +1,12 @@
 //! Similarities block by block on a GPU, and what their gradients add up to: the products of the contrastive losses.
 
 use super::add;
-use super::concat::{put, slice};
-use super::info_nce_sweep::uninit;
+use super::concat::{copy, put, slice};
 use super::matmul::{self, MatmulOptions, Product};
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::reference::{LogitBlock, MatmulShape, block_size};
+use crate::reference::{Block, LogitBlock, MatmulShape, block_size};
 use crate::tensor::Tensor;
 
 /// `S = X[first_row..] Y[first_col..]ᵀ` of one block, in the scratch where a binding spans x and y.
@@ -84,6 +84,43 @@ pub(super) fn block_bytes(gpu: &Gpu, scratch_bytes: usize) -> usize {
 pub(super) fn scratch(like: &Tensor, size: (usize, usize), bytes: usize) -> Result<Tensor> {
     let (rows, cols) = block_size(size, bytes);
     uninit(like, &[rows, cols])
+}
+
+pub(super) fn uninit(like: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    Tensor::uninit("logits", like.device(), shape, DType::F32)
+}
+
+/// Where a block stands in a matrix of so many columns, and how it is copied out.
+fn out_of(whole: usize, (first_row, rows, first_col, cols): LogitBlock) -> Block {
+    Block {
+        rows,
+        length: cols,
+        from_stride: whole,
+        from_offset: first_row * whole + first_col,
+        to_stride: cols,
+        to_offset: 0,
+    }
+}
+
+/// A copy of a block of a matrix `[n, m]` that stands in the way of [`similarities`]' blocks.
+pub(super) fn block_of(matrix: &Tensor, block: LogitBlock) -> Result<Tensor> {
+    let mut out = uninit(matrix, &[block.1, block.3])?;
+    copy(matrix, &mut out, &out_of(matrix.shape()[1], block))?;
+    Ok(out)
+}
+
+/// Writes a block to its place in a matrix.
+pub(super) fn put_block(part: &Tensor, matrix: &mut Tensor, block: LogitBlock) -> Result<()> {
+    let Block { from_stride, from_offset, to_stride, to_offset, .. } = out_of(matrix.shape()[1], block);
+    let back = Block {
+        rows: block.1,
+        length: block.3,
+        from_stride: to_stride,
+        from_offset: to_offset,
+        to_stride: from_stride,
+        to_offset: from_offset,
+    };
+    copy(part, matrix, &back)
 }
 
 /// A copy, to be written over.

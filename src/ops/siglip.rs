@@ -15,9 +15,8 @@
 //! ```
 
 use super::info_nce::{Targets, dot};
-use super::info_nce_options::codes;
-use super::info_nce_sweep::{kept_rows, uninit};
-use super::logit_blocks::{add_products, block_bytes, scratch, similarities};
+use super::line_codes::{codes, flags, kept_rows, on_device};
+use super::logit_blocks::{add_products, block_bytes, scratch, similarities, uninit};
 use super::{
     Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, dispatch, expect_inputs,
     host, reduce, scale, stats_dtype,
@@ -47,10 +46,13 @@ params! {
         first_row: u32,
         first_col: u32,
         fresh: u32,
-        per_row: u32,
+        flags: u32,
         weight: f32,
     }
 }
+
+// As in the shader.
+const PER_ROW: u32 = 1;
 
 const FORWARD: Kernel = Kernel::new::<Params>(
     "siglip",
@@ -204,7 +206,7 @@ fn check([x, y, log_scale, bias]: [&Tensor; 4], options: &SiglipOptions) -> Resu
             return refuse("targets", expected, "soft ones or none");
         }
     }
-    let (rows, cols) = codes(&options.targets, [&options.keep_rows, &options.keep_cols], [n, m]);
+    let [rows, cols] = codes(&options.targets, [&options.keep_rows, &options.keep_cols], [n, m]);
     Ok(Siglip { n, m, d, rows, cols, reduction: options.reduction })
 }
 
@@ -214,28 +216,28 @@ fn widened(inputs: [&Tensor; 4]) -> Result<[Tensor; 4]> {
 }
 
 fn params(problem: &Siglip, (first_row, rows, first_col, cols): LogitBlock) -> Params {
+    let per_row = if problem.reduction == Reduction::None { PER_ROW } else { 0 };
     Params {
         rows: rows as u32,
         cols: cols as u32,
         first_row: first_row as u32,
         first_col: first_col as u32,
         fresh: u32::from(first_col == 0),
-        per_row: u32::from(problem.reduction == Reduction::None),
+        flags: flags(&problem.rows, &problem.cols) | per_row,
         weight: problem.weight() as f32,
     }
 }
 
 /// The inputs without masked rows, and the codes, on the device.
-fn prepared([x, y]: [&Tensor; 2], problem: &Siglip) -> Result<[Tensor; 4]> {
-    let upload = |codes: &[u32]| Tensor::from_slice(x.device(), &[codes.len()], codes);
+fn prepared([x, y, log_scale]: [&Tensor; 3], problem: &Siglip) -> Result<[Tensor; 4]> {
     let (rows, cols) = (&problem.rows, &problem.cols);
-    Ok([kept_rows(x, rows)?, kept_rows(y, cols)?, upload(rows)?, upload(cols)?])
+    Ok([kept_rows(x, rows)?, kept_rows(y, cols)?, on_device(rows, log_scale)?, on_device(cols, log_scale)?])
 }
 
 /// The loss of each row.
 fn losses(gpu: &Gpu, inputs: [&Tensor; 4], problem: &Siglip, scratch_bytes: usize) -> Result<Tensor> {
     let [x, y, log_scale, bias] = inputs;
-    let [x, y, row_codes, col_codes] = &prepared([x, y], problem)?;
+    let [x, y, row_codes, col_codes] = &prepared([x, y, log_scale], problem)?;
     let losses = uninit(x, &[problem.n])?;
     let (size, bytes) = ((problem.n, problem.m), block_bytes(gpu, scratch_bytes));
     let scratch = scratch(x, size, bytes)?;
@@ -286,7 +288,7 @@ fn gradients(
     problem: &Siglip,
     scratch_bytes: usize,
 ) -> Result<(Option<Tensor>, Option<Tensor>, Tensor)> {
-    let [x, y, row_codes, col_codes] = &prepared([x, y], problem)?;
+    let [x, y, row_codes, col_codes] = &prepared([x, y, log_scale], problem)?;
     let sum = |like: &Tensor, needed: bool| needed.then(|| uninit(like, like.shape())).transpose();
     let (mut dx, mut dy) = (sum(x, needs_x)?, sum(y, needs_y)?);
     let bias_parts = uninit(x, &[problem.n])?;

@@ -1,5 +1,6 @@
 //! The softmax losses of contrastive learning with the logits written out: for verification, at sizes where N×M is small.
 
+use super::codes::{Codes, same_class};
 use super::log_sum_exp::lse;
 
 /// How the losses of rows become one.
@@ -33,15 +34,6 @@ pub enum TargetKind {
     None,
 }
 
-/// The code of a row or column that is of no class: a negative only.
-pub const NO_CLASS: u32 = u32::MAX - 1;
-/// The code of a row or column that is masked.
-pub const MASKED: u32 = u32::MAX;
-
-pub(super) fn same_class(row: u32, col: u32) -> bool {
-    row == col && row < NO_CLASS
-}
-
 /// A softmax loss over the logits `L = eᵗ X Yᵀ [n, m]`, and `k` more columns that each row has to itself.
 ///
 /// A *line*, a row or a column of L, has weights `T` over its entries, those that count scaled to sum to one. Its loss is
@@ -69,10 +61,10 @@ pub struct InfoNce {
     pub symmetric: bool,
     /// Where the targets come from.
     pub targets: TargetKind,
-    /// The code of each row: [`MASKED`], [`NO_CLASS`], or its class.
-    pub rows: Vec<u32>,
-    /// The code of each column.
-    pub cols: Vec<u32>,
+    /// The codes of the rows.
+    pub rows: Codes,
+    /// Those of the columns.
+    pub cols: Codes,
     /// `ε`: the part of the target that is spread over all entries of a line.
     pub smoothing: f64,
     /// Whether positives are left out of the log-sum-exp (DCL).
@@ -88,9 +80,6 @@ pub struct InfoNce {
 impl InfoNce {
     /// The plain loss: column i is the positive of row i, the other columns are its negatives. Example: [`InfoNce`].
     pub fn diagonal(n: usize, m: usize, d: usize, symmetric: bool) -> InfoNce {
-        let codes = |count: usize, pairs: usize| {
-            (0..count).map(|i| if i < pairs { i as u32 } else { NO_CLASS }).collect()
-        };
         InfoNce {
             n,
             m,
@@ -98,8 +87,8 @@ impl InfoNce {
             k: 0,
             symmetric,
             targets: TargetKind::Codes,
-            rows: codes(n, m),
-            cols: codes(m, n),
+            rows: Codes::Index,
+            cols: Codes::Index,
             smoothing: 0.,
             decoupled: false,
             hard_negatives: 0.,
@@ -119,13 +108,13 @@ impl InfoNce {
 
     /// Whether the entry in row i and column j is one at all.
     pub(crate) fn keeps(&self, i: usize, j: usize) -> bool {
-        self.rows[i] != MASKED && self.cols[j] != MASKED && !(self.exclude_self && i == j)
+        !(self.rows.masks(i) || self.cols.masks(j) || (self.exclude_self && i == j))
     }
 
     /// The weight of column j among the targets of row i, before it is scaled.
     pub(crate) fn target(&self, soft: &[f64], i: usize, j: usize) -> f64 {
         match self.targets {
-            TargetKind::Codes => f64::from(same_class(self.rows[i], self.cols[j])),
+            TargetKind::Codes => f64::from(same_class(self.rows.at(i), self.cols.at(j))),
             TargetKind::Soft => soft[i * self.m + j],
             TargetKind::None => 0.,
         }
@@ -187,7 +176,7 @@ fn lines(x: &[f64], y: &[f64], log_scale: f64, extra: &[f64], soft: &[f64], prob
     let own = |i: usize, j: usize| Entry {
         logit: scale * extra[i * k + j],
         target: 0.,
-        kept: problem.rows[i] != MASKED,
+        kept: !problem.rows.masks(i),
     };
     let row = |i: usize| (0..m).map(|j| entry(i, j)).chain((0..k).map(|j| own(i, j))).collect::<Vec<_>>();
     let rows = (0..n).map(|i| line(problem, scale, &row(i))).collect();
@@ -268,7 +257,7 @@ pub fn info_nce_backward(
         }
     }
     let own = |at: usize| of_rows * part(&rows, at / k, m + at % k);
-    let kept = |at: &usize| problem.rows[at / k] != MASKED;
+    let kept = |at: &usize| !problem.rows.masks(at / k);
     dt += (0..n * k).filter(kept).map(|at| own(at) * scale * extra[at]).sum::<f64>();
     let extra = (0..n * k).map(|at| if kept(&at) { own(at) * scale } else { 0. }).collect();
     InfoNceGradients { x: dx, y: dy, log_scale: dt, extra }

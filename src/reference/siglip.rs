@@ -1,14 +1,14 @@
 //! The sigmoid loss with the logits written out.
 
-use super::info_nce::same_class;
-use super::{MASKED, Reduction, Unary};
+use super::codes::same_class;
+use super::{Codes, Reduction, Unary};
 
 /// A sigmoid loss over the logits `L = eᵗ X Yᵀ + b [n, m]`: `Σ_ij softplus(−z_ij L_ij)`, z = 1 where row and column are of
 /// one class, else −1.
 ///
 /// ```
-/// use crossmodal::reference::{Reduction, Siglip, siglip};
-/// let problem = Siglip { n: 1, m: 1, d: 1, rows: vec![0], cols: vec![0], reduction: Reduction::Mean };
+/// use crossmodal::reference::{Codes, Reduction, Siglip, siglip};
+/// let problem = Siglip { n: 1, m: 1, d: 1, rows: Codes::Index, cols: Codes::Index, reduction: Reduction::Mean };
 /// assert!((siglip(&[1.], &[1.], 0., -1., &problem)[0] - 2f64.ln()).abs() < 1e-15); // L = 0
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +19,10 @@ pub struct Siglip {
     pub m: usize,
     /// Features.
     pub d: usize,
-    /// The code of each row: [`MASKED`], [`NO_CLASS`](super::NO_CLASS), or its class.
-    pub rows: Vec<u32>,
-    /// The code of each column.
-    pub cols: Vec<u32>,
+    /// The codes of the rows.
+    pub rows: Codes,
+    /// Those of the columns.
+    pub cols: Codes,
     /// What becomes of the losses of rows.
     pub reduction: Reduction,
 }
@@ -30,14 +30,14 @@ pub struct Siglip {
 impl Siglip {
     /// Whether row i and column j belong together; none where one of them is masked.
     pub(crate) fn is_pair(&self, i: usize, j: usize) -> Option<bool> {
-        let (row, col) = (self.rows[i], self.cols[j]);
-        (row != MASKED && col != MASKED).then_some(same_class(row, col))
+        let is_there = !self.rows.masks(i) && !self.cols.masks(j);
+        is_there.then_some(same_class(self.rows.at(i), self.cols.at(j)))
     }
 
     /// What the loss of a row is multiplied by: for a mean, one over the rows that count.
     pub(crate) fn weight(&self) -> f64 {
         match self.reduction {
-            Reduction::Mean => 1. / self.rows.iter().filter(|code| **code != MASKED).count().max(1) as f64,
+            Reduction::Mean => 1. / (0..self.n).filter(|&i| !self.rows.masks(i)).count().max(1) as f64,
             Reduction::Sum | Reduction::None => 1.,
         }
     }

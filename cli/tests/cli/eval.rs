@@ -102,6 +102,62 @@ fn prompts_classify() {
     );
 }
 
+/// Two classes at 0 and 90 degrees; a third, whose prompt points to 60 though its rows lie at 100, is taken for the second.
+fn misnamed() -> (Place, String) {
+    let place = Place::new();
+    angles(&place, "images.npy", &[1., 91., 101., 2., 89., 99., 0., 90., 100., 3., 88., 102.]);
+    integers(&place, "labels", &[3, 5, 7, 3, 5, 7, 3, 5, 7, 3, 5, 7]);
+    integers(&place, "split", &[0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2]);
+    angles(&place, "prompts.npy", &[0., 90., 60.]);
+    integers(&place, "classes", &[3, 5, 7]);
+    let line = "eval --left images.npy --labels labels.safetensors --split split.safetensors \
+        --prompts prompts.npy --prompt-labels classes.safetensors";
+    (place, line.into())
+}
+
+#[test]
+fn training_rows_help_prompts() {
+    let (place, line) = misnamed();
+    let found = json(&place.succeed(&format!("{line} --json")));
+    let tasks: Vec<_> =
+        found["results"].as_array().unwrap().iter().map(|r| r["task"].as_str().unwrap()).collect();
+    assert_eq!(tasks, ["zeroshot_classification", "cache_model", "knn", "linear_probe"]);
+    let of = |task: &str| record(&found, task)["metrics"].clone();
+    assert!((of("zeroshot_classification")["acc1"].as_f64().unwrap() - 2. / 3.).abs() < 1e-9);
+    let cache = record(&found, "cache_model");
+    assert_eq!((&cache["metrics"]["acc1"], &cache["modality"]), (&1.0.into(), &"left".into()));
+    assert_eq!(
+        (&cache["metrics"]["mean_per_class_recall"], &cache["metrics"]["acc5"]),
+        (&1.0.into(), &Value::Null)
+    );
+    let (alpha, beta) = (&cache["metrics"]["alpha"], &cache["metrics"]["beta"]);
+    assert!(alpha.as_f64() > Some(0.) && beta.as_f64() > Some(0.), "{cache:#}");
+
+    let table = place.succeed(&line);
+    let row = table.lines().find(|row| row.starts_with("cache model   left")).unwrap();
+    assert!(
+        row.ends_with(&format!("alpha {}, beta {}", alpha.as_f64().unwrap(), beta.as_f64().unwrap())),
+        "{table}"
+    );
+    place.succeed(&format!("{line} --tasks cache --out o --dataset d --model m"));
+    assert_eq!(names(&place.path("o")), ["d_m_cache_model_left.json"]);
+
+    for (flags, word) in [
+        ("", "--prompts FILE"),
+        ("--prompts prompts.npy --prompt-labels classes.safetensors", "--labels FILE"),
+        (
+            "--prompts prompts.npy --prompt-labels classes.safetensors --labels labels.safetensors",
+            "--split FILE",
+        ),
+    ] {
+        place.refuse(&format!("eval --left images.npy --tasks cache {flags}"), &["--tasks cache", word]);
+    }
+    // A training row of a class without a prompt is nothing to zero-shot, which scores the test rows.
+    integers(&place, "labels", &[3, 5, 9, 3, 5, 7, 3, 5, 7, 3, 5, 7]);
+    place.refuse(&line, &["--labels labels.safetensors", "class 9 of row 2", "prompt"]);
+    place.succeed(&format!("{line} --tasks zeroshot"));
+}
+
 /// The made-up data with the class of each row, which both sides show in one more column.
 fn classed() -> (Place, &'static str) {
     let place = Place::new();

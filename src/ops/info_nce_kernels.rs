@@ -1,0 +1,132 @@
+//! The kernels of the softmax losses, and what they are told.
+
+use super::line_codes;
+use crate::gpu::Kernel;
+use crate::gpu::kernel::{params, read, write};
+use crate::reference::{InfoNce, LogitBlock, Reduction, TargetKind};
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/reduce.wgsl"),
+    include_str!("../../shaders/lib/codes.wgsl"),
+    include_str!("../../shaders/info_nce.wgsl")
+);
+
+params! {
+    pub(super) struct Params {
+        rows: u32,
+        cols: u32,
+        first_row: u32,
+        first_col: u32,
+        m: u32,
+        fresh: u32,
+        flags: u32,
+        smoothing: f32,
+        hard_negatives: f32,
+        count: u32,
+        weight: f32,
+    }
+}
+
+// As in the shader.
+const SYMMETRIC: u32 = 1;
+const DECOUPLED: u32 = 2;
+const EXCLUDE_SELF: u32 = 4;
+const SOFT: u32 = 8;
+const NO_TARGETS: u32 = 16;
+const OWN_COLUMNS: u32 = 32;
+const MEAN: u32 = 64;
+const PER_ROW: u32 = 128;
+/// The soft weights that are bound are those of the block alone.
+pub(super) const SOFT_OF_BLOCK: u32 = 256;
+
+pub(super) const ROW_SWEEP: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "row_sweep",
+    SOURCE,
+    &[
+        read("sims"),
+        read("log_scale"),
+        read("row_codes"),
+        read("col_codes"),
+        read("soft"),
+        write("stats"),
+        write("aims"),
+    ],
+);
+pub(super) const COLUMN_SWEEP: Kernel = Kernel { entry: "column_sweep", ..ROW_SWEEP };
+pub(super) const LINE_LOSSES: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "line_losses",
+    SOURCE,
+    &[read("line_stats"), read("line_aims"), read("log_scales"), write("lines")],
+);
+pub(super) const COMBINE: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "combine",
+    SOURCE,
+    &[read("row_sums"), read("col_sums"), write("loss")],
+);
+pub(super) const LINE_FACTORS: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "line_factors",
+    SOURCE,
+    &[
+        read("line_stats"),
+        read("line_aims"),
+        read("log_scales"),
+        read("line_losses_of"),
+        read("counted"),
+        read("upstream"),
+        write("factors"),
+    ],
+);
+pub(super) const GRADIENT: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "gradient",
+    SOURCE,
+    &[
+        read("row_factors"),
+        read("col_factors"),
+        read("row_codes"),
+        read("col_codes"),
+        read("soft"),
+        read("log_factor"),
+        write("block"),
+    ],
+);
+
+pub(super) const KERNELS: &[&Kernel] =
+    &[&ROW_SWEEP, &COLUMN_SWEEP, &LINE_LOSSES, &COMBINE, &LINE_FACTORS, &GRADIENT];
+
+/// What every kernel is told, of one block.
+pub(super) fn params(problem: &InfoNce, (first_row, rows, first_col, cols): LogitBlock) -> Params {
+    let flag = |yes: bool, flag: u32| if yes { flag } else { 0 };
+    let flags = flag(problem.symmetric, SYMMETRIC)
+        | flag(problem.decoupled, DECOUPLED)
+        | flag(problem.exclude_self, EXCLUDE_SELF)
+        | flag(problem.targets == TargetKind::Soft, SOFT)
+        | flag(problem.targets == TargetKind::None, NO_TARGETS)
+        | flag(problem.reduction == Reduction::Mean, MEAN)
+        | flag(problem.reduction == Reduction::None, PER_ROW)
+        | line_codes::flags(&problem.rows, &problem.cols);
+    Params {
+        rows: rows as u32,
+        cols: cols as u32,
+        first_row: first_row as u32,
+        first_col: first_col as u32,
+        m: problem.m as u32,
+        fresh: u32::from(first_col == 0),
+        flags,
+        smoothing: problem.smoothing as f32,
+        hard_negatives: problem.hard_negatives as f32,
+        count: 0,
+        weight: if problem.symmetric { 0.5 } else { 1. },
+    }
+}
+
+/// A block of the columns that each row has to itself, which stand behind those that all rows share.
+pub(super) fn own_columns(problem: &InfoNce, block: LogitBlock) -> Params {
+    let shared = params(problem, block);
+    Params { flags: (shared.flags | OWN_COLUMNS) & !SYMMETRIC, fresh: 0, ..shared }
+}
