@@ -3,9 +3,7 @@
 use crate::autograd::{Tape, Var};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::Indices;
-use crate::ops::concat::CONCAT;
-use crate::ops::gather::GATHER;
+use crate::ops::keep_rows::KEEP_ROWS;
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -102,14 +100,10 @@ impl Presence {
 
     /// Features with zeros where the modality is missing: no gradient goes there.
     pub(super) fn kept(&self, tape: &Tape, modality: usize, x: &Var) -> Result<Var> {
-        let Some(own) = &self.of[modality] else { return Ok(x.clone()) };
-        let (value, shape) = (x.value(), x.value().shape());
-        let zero = Tensor::zeros(value.device(), &[&[1], &shape[1..]].concat(), value.dtype())?;
-        // Picked, not multiplied: zero times NaN is NaN.
-        let with_zero = tape.apply(&CONCAT, 0, &[x, &tape.constant(&zero)])?;
-        let pick = |(row, there): (usize, &bool)| if *there { row as u32 } else { self.rows as u32 };
-        let rows: Vec<_> = own.iter().enumerate().map(pick).collect();
-        tape.apply(&GATHER, Indices::new(value.device(), &rows)?, &[&with_zero])
+        match &self.of[modality] {
+            None => Ok(x.clone()),
+            Some(own) => tape.apply(&KEEP_ROWS, own.clone(), &[x]),
+        }
     }
 
     /// 1 where a modality is there, else 0: a constant `[rows, 1]`.
