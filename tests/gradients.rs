@@ -91,7 +91,7 @@ fn is_smooth(op: &str, case: &Case) -> bool {
     let kinked = match op {
         "unary" => case.name.contains("relu") || case.name.contains("clamp") || case.name.contains("at 0"),
         "reduce" => case.name.starts_with("max"),
-        // No gradient is taken of the bonus of hard negatives; a difference from NaN is none.
+        // No gradient is taken of the bonus of hard negatives (tests/hard_negatives.rs has those); a difference from NaN is none.
         "info_nce" => case.name.contains("hard negatives") || case.name.contains("NaN"),
         "siglip" => case.name.contains("NaN"),
         _ => case.name.contains("zero row"),

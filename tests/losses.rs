@@ -315,40 +315,6 @@ fn a_queue_is_first_in_first_out() {
     }
 }
 
-/// The gradient by finite differences of a loss in which the bonus stays what it is at the point.
-#[test]
-fn no_gradient_is_taken_of_the_bonus_of_hard_negatives() {
-    let (n, d, alpha) = (4, 3, 2.);
-    let (x, y) = (Input::unit_rows("x", n, d).values, Input::unit_rows("y", n, d).values);
-    let similarity =
-        |x: &[f64], i: usize, j: usize| -> f64 { (0..d).map(|f| x[i * d + f] * y[j * d + f]).sum() };
-    let loss = |moved: &[f64]| -> f64 {
-        let row = |i: usize| {
-            let z = |j: usize| {
-                2f64.exp() * similarity(moved, i, j) + if i == j { 0. } else { alpha * similarity(&x, i, j) }
-            };
-            (0..n).map(|j| z(j).exp()).sum::<f64>().ln() - z(i)
-        };
-        (0..n).map(row).sum::<f64>() / n as f64
-    };
-    let tape = Tape::new();
-    let (a, b) = (leaf(&tape, &[n, d], &x), leaf(&tape, &[n, d], &y));
-    let scale = tape.constant(&Tensor::scalar(&Device::Cpu, 2f64).unwrap());
-    let options = InfoNceOptions { symmetric: false, hard_negatives: alpha, ..InfoNceOptions::default() };
-    let value = tape.apply(&INFO_NCE, options, &[&a, &b, &scale]).unwrap();
-    assert!((value.value().item().unwrap() - loss(&x)).abs() < 1e-12);
-    let gradient = tape.backward(&value).unwrap().get(&a).unwrap().to_f64_vec().unwrap();
-    for (at, got) in gradient.iter().enumerate() {
-        let shifted = |h: f64| {
-            let mut moved = x.clone();
-            moved[at] += h;
-            loss(&moved)
-        };
-        let numeric = (shifted(1e-6) - shifted(-1e-6)) / 2e-6;
-        assert!((numeric - got).abs() < 1e-8, "[{at}]: {got} instead of {numeric}");
-    }
-}
-
 #[test]
 fn combinations_without_a_meaning_are_refused_with_a_sentence() {
     use crossmodal::ops::{Targets, info_nce};
