@@ -111,7 +111,7 @@ impl Modality {
     }
 
     /// What errors call it.
-    pub(super) fn argument(&self) -> String {
+    pub(crate) fn argument(&self) -> String {
         format!("modality {}", self.name)
     }
 
@@ -158,14 +158,18 @@ impl Data {
     /// Errors: fewer; two of one name, or one with other characters than letters, digits, `_` and `-`; row counts differ, or the widths of one's views; the split names a row that is not
     /// there. Example: [`Data`].
     pub fn of_modalities(modalities: Vec<Modality>, split: Split) -> Result<Data> {
-        let [first, _, ..] = &modalities[..] else {
+        if modalities.len() < 2 {
             return Err(Error::argument("align", "modalities", "at least two", modalities.len()));
-        };
-        let rows = first.features.rows;
+        }
+        Data::checked("align", modalities, split)
+    }
+
+    /// The same of one or more.
+    pub(crate) fn checked(op: &'static str, modalities: Vec<Modality>, split: Split) -> Result<Data> {
+        let rows = modalities[0].features.rows;
         for (i, modality) in modalities.iter().enumerate() {
-            let refuse = |expected: String, got: String| {
-                Err(Error::argument("align", modality.argument(), expected, got))
-            };
+            let refuse =
+                |expected: String, got: String| Err(Error::argument(op, modality.argument(), expected, got));
             let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
             if modality.name.is_empty() || !modality.name.chars().all(plain) {
                 return refuse("a name of letters, digits, _ and -".into(), format!("'{}'", modality.name));
@@ -185,7 +189,7 @@ impl Data {
                 }
                 if side.rows != rows {
                     return refuse(
-                        format!("{rows} rows as {} has", first.name),
+                        format!("{rows} rows as {} has", modalities[0].name),
                         format!("{} rows", side.rows),
                     );
                 }
@@ -197,12 +201,7 @@ impl Data {
         }
         let last = [&split.train, &split.validation, &split.test].into_iter().flatten().max();
         if let Some(&row) = last.filter(|&&row| row as usize >= rows) {
-            return Err(Error::argument(
-                "align",
-                "split",
-                format!("rows below {rows}"),
-                format!("row {row}"),
-            ));
+            return Err(Error::argument(op, "split", format!("rows below {rows}"), format!("row {row}")));
         }
         Ok(Data { modalities, split, classes: None })
     }

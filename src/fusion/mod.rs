@@ -18,27 +18,45 @@
 
 mod arithmetic;
 mod attention_pooling;
+mod class_scores;
 mod concatenation;
+#[cfg(feature = "io")]
+mod data;
 mod deep_set;
 mod fuser;
 mod gated;
 mod late;
 mod low_rank;
+#[cfg(feature = "io")]
+mod model;
 mod presence;
+#[cfg(feature = "io")]
+mod recipe;
 mod selection;
 mod tensor_fusion;
+#[cfg(feature = "io")]
+mod trainer;
 mod vote;
 
 pub use attention_pooling::AttentionPooling;
+pub use class_scores::{ClassScore, ClassScores};
 pub use concatenation::Concatenation;
+#[cfg(feature = "io")]
+pub use data::{FusionData, Target};
 pub use deep_set::DeepSet;
 pub use fuser::{Fuser, FusionKind};
 pub use gated::GatedUnit;
 pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
 pub use low_rank::LowRankFusion;
+#[cfg(feature = "io")]
+pub use model::{Channel, FusionModel, Told};
 pub use presence::Presence;
+#[cfg(feature = "io")]
+pub use recipe::FusionRecipe;
 pub use selection::greedy_selection;
 pub use tensor_fusion::TensorFusion;
+#[cfg(feature = "io")]
+pub use trainer::{FusionReport, FusionTrainer};
 pub use vote::Ballots;
 
 use crate::device::Device;

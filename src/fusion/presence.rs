@@ -58,6 +58,15 @@ impl Presence {
         self.of[modality].as_ref().is_none_or(|own| own[row])
     }
 
+    /// That of some samples.
+    #[cfg(feature = "io")]
+    pub(super) fn select(&self, rows: &[u32]) -> Result<Presence> {
+        let of = |own: &Option<Arc<[bool]>>| {
+            own.as_ref().map(|own| rows.iter().map(|&row| own[row as usize]).collect())
+        };
+        Presence::new(rows.len(), self.of.iter().map(of).collect())
+    }
+
     /// How many samples it tells of.
     pub(super) fn rows(&self) -> usize {
         self.rows
