@@ -25,6 +25,7 @@ fn binding(op: &str) -> u64 {
         "cast" => 768,
         "clip_global_norm" => 1536, // 179 partial norms
         "info_nce" => 4352,         // four sums of 257 rows
+        "layer_norm" => 3328,       // rows of 769
         "top_k" => 8448,            // rows of 2100
         _ => 1280,
     }

@@ -21,6 +21,7 @@ mod dropout;
 mod gather;
 mod info_nce;
 mod l2_normalize;
+mod layer_norm;
 mod log_softmax;
 mod log_sum_exp;
 mod matmul;
@@ -43,6 +44,7 @@ pub use info_nce::{
     InfoNce, InfoNceGradients, MASKED, NO_CLASS, Reduction, TargetKind, info_nce, info_nce_backward,
 };
 pub use l2_normalize::{l2_normalize, l2_normalize_backward};
+pub use layer_norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use log_softmax::{log_softmax, log_softmax_backward};
 pub use log_sum_exp::{log_sum_exp, log_sum_exp_backward};
 pub use matmul::{MatmulShape, matmul};
