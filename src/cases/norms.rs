@@ -69,6 +69,8 @@ pub(super) fn layer_norm() -> Vec<Case> {
             of_norm("[2, 3, 5]", ask, x(&[2, 3, 5])),
             of_norm("[0, 5]", ask, x(&[0, 5])),
             of_norm("[3, 0]", ask, x(&[3, 0])),
+            of_norm("[36, 129]", ask, x(&[36, 129])),
+            of_norm("[4, 9, 33]", ask, x(&[4, 9, 33])),
             of_norm("sums in two levels", ask, x(&[33, 769])),
             of_norm("70000 rows", ask, x(&[70_000, 3])).f32_only(),
             of_norm("an eps that shows", Ask { eps: 0.5, ..ask }, x(&[4, 33])),
