@@ -15,7 +15,7 @@ pub fn layer_norm(x: &[f64], weight: &[f64], bias: Option<&[f64]>, eps: f64) -> 
 /// `x / √(mean of squares + ε) · weight` of each row.
 ///
 /// ```
-/// assert_eq!(crossmodal::reference::rms_norm(&[1., -7.], &[1., 2.], 0.), [0.2, -2.8]);
+/// assert_eq!(crossmodal::reference::rms_norm(&[2., -2.], &[1., 2.], 0.), [1., -2.]);
 /// ```
 pub fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     forward(false, x, weight, None, eps)
