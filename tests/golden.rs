@@ -9,9 +9,11 @@ use crossmodal::ops::cosine_similarity::COSINE_SIMILARITY;
 use crossmodal::ops::gather::GATHER;
 use crossmodal::ops::info_nce::INFO_NCE;
 use crossmodal::ops::l2_normalize::L2_NORMALIZE;
+use crossmodal::ops::layer_norm::{LAYER_NORM, RMS_NORM};
 use crossmodal::ops::{
     Indices, InfoNceOptions, MatmulOptions, Pairing, Reduce, ReduceOptions, Rule, Unary, clip_global_norm,
-    concat, cosine_similarity, info_nce, l2_normalize, log_sum_exp, matmul, reduce, softmax, sub, unary,
+    concat, cosine_similarity, info_nce, l2_normalize, layer_norm, log_sum_exp, matmul, reduce, softmax, sub,
+    unary,
 };
 use crossmodal::{DType, Device, Tensor};
 use everywhere::everywhere;
@@ -40,6 +42,41 @@ fn the_seeds_worked_example() {
         close(&[cosine.item().unwrap()], &[0.974632], 5e-7);
         let one = tensor(device, dtype, &[1], &[1.]);
         close(&[sub(&one, &cosine).unwrap().item().unwrap()], &[0.025368], 5e-7);
+    });
+}
+
+/// Rows at 1e4, a constant row, and one element: numbers in which a mean of f32, or a difference of squares, has no digits left.
+#[test]
+fn norms_of_rows_far_from_0_and_of_constant_rows() {
+    everywhere(|device, dtype| {
+        let of = |shape: &[usize], values: &[f64]| tensor(device, dtype, shape, values);
+        let steps = [-1., 1., 1., -1., -1., 1.];
+        for offset in [0., 1e4, -1e6] {
+            let values: Vec<_> = (0..600).map(|i| offset + steps[i % 6]).collect();
+            let (x, weight) = (of(&[2, 300], &values), of(&[300], &[2.; 300]));
+            let y = layer_norm(&x, &weight, None, 1e-12).unwrap().to_f64_vec().unwrap();
+            let want: Vec<_> = (0..600).map(|i| 2. * steps[i % 6]).collect();
+            close(&y, &want, 2e-6);
+        }
+        let norm = |rule: &'static Rule<f64>, values: &[f64]| {
+            let (tape, n) = (Tape::new(), values.len());
+            let (x, weight) = (tape.leaf(&of(&[1, n], values)), tape.leaf(&of(&[n], &vec![1.; n])));
+            let y = tape.apply(rule, 1e-4, &[&x, &weight]).unwrap();
+            let upstream: Vec<_> = (0..n).map(|i| f64::from(i == 0)).collect();
+            let gradients = tape.backward_from(&y, &of(&[1, n], &upstream)).unwrap();
+            let of = |leaf| gradients.get(leaf).unwrap().to_f64_vec().unwrap();
+            (y.value().to_f64_vec().unwrap(), of(&x), of(&weight))
+        };
+        // 1 / √1e-4 = 100 times the upstream gradient less its mean.
+        let (y, dx, dw) = norm(&LAYER_NORM, &[3.3; 4]);
+        assert_eq!((y, dw), (vec![0.; 4], vec![0.; 4]));
+        close(&dx, &[75., -25., -25., -25.], 1e-4);
+        assert_eq!(norm(&LAYER_NORM, &[3.3]), (vec![0.], vec![0.], vec![0.]));
+        let (y, dx, dw) = norm(&RMS_NORM, &[0.; 4]);
+        assert_eq!((y, dw), (vec![0.; 4], vec![0.; 4]));
+        close(&dx, &[100., 0., 0., 0.], 1e-4);
+        let (y, ..) = norm(&RMS_NORM, &[1e20, -1e20]);
+        close(&y, &[1., -1.], 1e-6);
     });
 }
 

@@ -9,6 +9,7 @@ use crossmodal::autograd::Tape;
 use crossmodal::ops::binary::BINARY;
 use crossmodal::ops::concat::CONCAT;
 use crossmodal::ops::gather::GATHER;
+use crossmodal::ops::layer_norm::LAYER_NORM;
 use crossmodal::ops::matmul::MATMUL;
 use crossmodal::ops::reduce::REDUCE;
 use crossmodal::ops::transpose::TRANSPOSE;
@@ -25,6 +26,7 @@ fn binding(op: &str) -> u64 {
         "cast" => 768,
         "clip_global_norm" => 1536, // 179 partial norms
         "info_nce" => 4352,         // four sums of 257 rows
+        "layer_norm" => 3328,       // rows of 769
         "top_k" => 8448,            // rows of 2100
         _ => 1280,
     }
@@ -137,6 +139,11 @@ fn every_way_to_cut_gives_the_same_numbers() {
         (&[300, 2, 2], &[]),
     ] {
         exact(&GATHER, |device: &Device| ops::Indices::new(device, indices).unwrap(), &[shape]);
+    }
+    // Rows of one element are exact: they are the bias. The statistics of 200 are split, the rows are not.
+    for rows in [200, 701] {
+        exact(&LAYER_NORM, |_: &Device| 1e-5, &[&[rows, 1], &[1], &[1]]);
+        exact(&LAYER_NORM, |_: &Device| 1e-5, &[&[rows, 1], &[1]]);
     }
 }
 

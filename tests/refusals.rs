@@ -5,8 +5,8 @@ mod common;
 mod everywhere;
 
 use crossmodal::ops::{
-    Binary, Indices, InfoNceOptions, MatmulOptions, binary, concat, gather, info_nce, matmul, softmax, split,
-    top_k, transpose,
+    Binary, Indices, InfoNceOptions, MatmulOptions, binary, concat, gather, info_nce, layer_norm, matmul,
+    rms_norm, softmax, split, top_k, transpose,
 };
 use crossmodal::{DType, Device, Tensor};
 use everywhere::everywhere;
@@ -46,6 +46,31 @@ fn arguments_that_do_not_fit_are_named() {
             (top_k(&of(&[2, 3]), 0).map(drop), "top_k: k: expected 1 to 1536, got 0"),
             (top_k(&of(&[2, 3]), 1537).map(drop), "top_k: k: expected 1 to 1536, got 1537"),
             (top_k(&scalar, 1).map(drop), "top_k: x: expected at least one axis, got a scalar"),
+            (
+                layer_norm(&scalar, &scalar, None, 1e-5).map(drop),
+                "layer_norm: x: expected at least one axis, got a scalar",
+            ),
+            (
+                layer_norm(&of(&[2, 3]), &of(&[2]), None, 1e-5).map(drop),
+                "layer_norm: weight: expected shape [3], got [2]",
+            ),
+            (
+                layer_norm(&of(&[2, 3]), &of(&[3]), Some(&of(&[1])), 1e-5).map(drop),
+                "layer_norm: bias: expected shape [3], got [1]",
+            ),
+            (
+                layer_norm(&of(&[2, 3]), &of(&[3]), None, 0.).map(drop),
+                "layer_norm: eps: expected a normal positive f32, got 0.0",
+            ),
+            (
+                rms_norm(&of(&[2, 3]), &of(&[3]), -1.).map(drop),
+                "rms_norm: eps: expected a normal positive f32",
+            ),
+            (
+                rms_norm(&of(&[2, 3]), &of(&[3]), f64::NAN).map(drop),
+                "rms_norm: eps: expected a normal positive f32, got NaN",
+            ),
+            (rms_norm(&of(&[2, 3]), &of(&[3, 1]), 1e-5).map(drop), "rms_norm: weight: expected shape [3]"),
             (softmax(&scalar).map(drop), "softmax: x: expected at least one axis, got a scalar"),
             (
                 concat(&[&of(&[2, 3]), &of(&[3, 3])], 1).map(drop),

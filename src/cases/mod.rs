@@ -17,6 +17,7 @@ mod contrastive;
 mod elementwise;
 mod input;
 mod layout;
+mod norms;
 mod optimiser;
 mod products;
 mod retrieval;
@@ -106,6 +107,12 @@ pub const TABLE: &[Row] = &[
         kernels: ops::l2_normalize::KERNELS,
         cases: rowwise::l2_normalize,
         bench: rowwise::l2_normalize_bench,
+    },
+    Row {
+        op: "layer_norm",
+        kernels: ops::layer_norm::KERNELS,
+        cases: norms::layer_norm,
+        bench: norms::layer_norm_bench,
     },
     Row {
         op: "log_softmax",

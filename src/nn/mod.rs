@@ -15,15 +15,25 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+mod dropout;
+mod embedding;
+mod layer_norm;
 mod linear;
 mod mlp;
 mod parameters;
+mod positional_embedding;
 mod projection;
+mod rms_norm;
 
+pub use dropout::{Dropout, DropoutStep};
+pub use embedding::Embedding;
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use parameters::{Bound, Parameter, ParameterId, Parameters};
+pub use positional_embedding::PositionalEmbedding;
 pub use projection::{Projection, ProjectionKind};
+pub use rms_norm::RmsNorm;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -38,6 +38,7 @@
 //! | `log_softmax` | 32 + √n ulp of 1 and `8 r u`, absolute | `3 √n` times that and `(n + 4) u`, absolute, and 3 ulp |
 //! | `log_sum_exp` | 32 + √n ulp of 1 and `2 (r + 8) u`, absolute | as `softmax`'s result |
 //! | `l2_normalize` | 8 + √n ulp | 9 + √n ulp and `(n + 20) u` absolute, for rows of length 1 or more |
+//! | `layer_norm`, `rms_norm` of k rows of least deviation σ (root mean square), where no element is more than `a σ` from the mean or the first of its row (from 0) | `E = (8 + √n) a` ulp of 1 absolute and 1 ulp | of x `(1 + a) E / σ` and `(n + 4) u / σ` absolute and 8 + √n ulp, of the weight `√k E` and `(k + 4) a u` absolute, of the bias `(k + 4) u` absolute, and 1 ulp |
 //! | `cosine_similarity` of `[n, d]` and `[m, d]` | `(√d + 20) u` absolute and 1 ulp | `(max(n, m, d) + 20) u` absolute and 1 ulp |
 //! | `matmul`, sums of k products | `(k + 4) u` absolute and 1 ulp; an activation `32 u` more | `(2 k + 136) u` absolute and 1 ulp |
 //! | `info_nce` of `[n, d]` and `[m, d]`, `s = eᵗ` | `2 L + P` absolute and 3 ulp, where `L = (√d + 4) s u` is a logit's error and `P = 2 L + (136 + √m) u` a probability's | of x and y `2 s P / n`, of t `s P` absolute, and 3 ulp; sums and losses per row n times that |
@@ -66,6 +67,7 @@ mod info_nce_options;
 mod info_nce_sweep;
 pub mod keep_rows;
 pub mod l2_normalize;
+pub mod layer_norm;
 mod line_codes;
 pub mod log_softmax;
 pub mod log_sum_exp;
@@ -94,6 +96,7 @@ pub use gather::{Indices, gather};
 pub use info_nce::{InfoNceOptions, Targets, info_nce};
 pub use keep_rows::keep_rows;
 pub use l2_normalize::l2_normalize;
+pub use layer_norm::{layer_norm, rms_norm};
 pub use log_softmax::log_softmax;
 pub use log_sum_exp::log_sum_exp;
 pub use matmul::{MatmulOptions, matmul};

@@ -53,6 +53,16 @@ pub(super) fn run(
 /// Elements that one task of the CPU path takes: rows are independent, so that the bits do not depend on how they are shared out.
 const CHUNK: usize = 1 << 13;
 
+/// Rows of one task.
+fn rows_each(cols: usize) -> usize {
+    (CHUNK / cols.max(1)).max(1)
+}
+
+/// How many tasks [`on_cpu`] makes: a result that is one row for each of them has as many.
+pub(super) fn chunks((rows, cols): (usize, usize)) -> usize {
+    rows.div_ceil(rows_each(cols))
+}
+
 /// The CPU path of a row-wise operation: its definition on chunks of rows, each widened to f64 and rounded once.
 ///
 /// An input of as many elements as there are rows is cut with them; so are the results, of the given shapes and types.
@@ -62,7 +72,7 @@ pub(super) fn on_cpu<const K: usize>(
     results: [(&[usize], DType); K],
     definition: impl Fn(&[Cow<'_, [f64]>]) -> [Vec<f64>; K] + Sync,
 ) -> Result<[Tensor; K]> {
-    let each = (CHUNK / cols.max(1)).max(1);
+    let each = rows_each(cols);
     let chunk = |first: usize| -> [HostData; K] {
         let last = rows.min(first + each);
         let mut widened = vec![];
@@ -73,7 +83,7 @@ pub(super) fn on_cpu<const K: usize>(
         let mut values = definition(&widened).into_iter();
         results.map(|(_, dtype)| HostData::from_f64(dtype, values.next().unwrap_or_default()))
     };
-    let chunks: Vec<_> = (0..rows.div_ceil(each)).into_par_iter().map(|i| chunk(i * each)).collect();
+    let chunks: Vec<_> = (0..chunks((rows, cols))).into_par_iter().map(|i| chunk(i * each)).collect();
     let mut parts = [const { vec![] }; K];
     chunks
         .into_iter()
