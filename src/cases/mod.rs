@@ -11,6 +11,7 @@
 //! assert!(verdicts.iter().all(|verdict| verdict.passed()));
 //! ```
 
+mod attention;
 mod bench;
 mod contrastive;
 mod elementwise;
@@ -61,6 +62,12 @@ pub struct Row {
 /// ```
 pub const TABLE: &[Row] = &[
     Row { op: "adamw", kernels: ops::adamw::KERNELS, cases: optimiser::adamw, bench: optimiser::adamw_bench },
+    Row {
+        op: "attention",
+        kernels: ops::attention::KERNELS,
+        cases: attention::attention,
+        bench: attention::attention_bench,
+    },
     Row {
         op: "binary",
         kernels: ops::binary::KERNELS,

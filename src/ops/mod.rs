@@ -53,6 +53,10 @@ pub(crate) use rule::expect_inputs;
 pub use rule::{Forward, Rule, Saved};
 
 pub mod adamw;
+pub mod attention;
+mod attention_check;
+mod attention_kernels;
+mod attention_parts;
 pub mod binary;
 pub mod cast;
 pub mod clip_global_norm;
@@ -80,6 +84,10 @@ pub mod unary;
 
 pub use crate::reference::Reduction;
 pub use adamw::{AdamwStep, adamw};
+pub use attention::{
+    Alibi, Attended, AttentionLayout, AttentionOptions, AttentionWeights, Corner, Mask, Polarity, Sequences,
+    Window, attention,
+};
 pub use binary::{Binary, add, binary, mul, sub};
 pub use cast::cast;
 pub use clip_global_norm::clip_global_norm;

@@ -1,0 +1,2 @@
+//! stub
+pub(super) const KERNELS: &[&crate::gpu::Kernel] = &[];
