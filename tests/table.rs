@@ -50,9 +50,20 @@ fn every_shader_file_has_a_kernel_and_every_kernel_its_file() {
 #[test]
 fn every_operation_has_a_row_and_every_row_its_operation() {
     let mut modules = files("src/ops", ".rs");
-    for helper in
-        ["info_nce_options", "info_nce_sweep", "logit_blocks", "matmul_parts", "mod", "parts", "rows", "rule"]
-    {
+    for helper in [
+        "attention_check",
+        "attention_kernels",
+        "attention_parts",
+        "attention_plan",
+        "info_nce_options",
+        "info_nce_sweep",
+        "logit_blocks",
+        "matmul_parts",
+        "mod",
+        "parts",
+        "rows",
+        "rule",
+    ] {
         assert!(modules.remove(helper), "src/ops/{helper}.rs is gone: take it off this test's list");
     }
     let rows: BTreeSet<_> = cases::TABLE.iter().map(|row| row.op.to_string()).collect();

@@ -47,8 +47,8 @@ pub const ATTENTION: Rule<AttentionOptions> = Rule {
     forward: |options, inputs| {
         expect_inputs("attention", inputs, 3..=4)?;
         let (q, k, v, bias) = (inputs[0], inputs[1], inputs[2], inputs.get(3).copied());
-        let Attended { out, lse, weights } = attention(q, k, v, bias, options)?;
-        Ok(Forward { outputs: [out, lse].into_iter().chain(weights).collect(), kept: vec![] })
+        let (Attended { out, lse, weights }, before) = attend(q, k, v, bias, options)?;
+        Ok(Forward { outputs: [out, lse].into_iter().chain(weights).collect(), kept: vec![before] })
     },
     backward,
 };
@@ -102,6 +102,17 @@ pub fn attention(
     bias: Option<&Tensor>,
     options: &AttentionOptions,
 ) -> Result<Attended> {
+    Ok(attend(q, k, v, bias, options)?.0)
+}
+
+/// Attention, and its result before a rounding to f16.
+fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: Option<&Tensor>,
+    options: &AttentionOptions,
+) -> Result<(Attended, Tensor)> {
     let problem = check(q, k, v, bias, options)?;
     let dtype = q.dtype();
     let out_shape = out_shape(q, &problem);
@@ -112,11 +123,8 @@ pub fn attention(
         let bias = bias.map(|bias| bias.f64s()).unwrap_or_default();
         let AttentionResult { out, lse, weights } = reference::attention(&q, &k, &v, &bias, &problem);
         let weights = weights_shape.map(|shape| host(&shape, dtype, weights)).transpose()?;
-        return Ok(Attended {
-            out: host(&out_shape, dtype, out)?,
-            lse: host(&lse_shape, dtype, lse)?,
-            weights,
-        });
+        let out = host(&out_shape, dtype, out)?;
+        return Ok((Attended { out: out.clone(), lse: host(&lse_shape, dtype, lse)?, weights }, out));
     }
     let inputs = &Wide::new(q, k, v, bias)?;
     let Attended { out, lse, weights } = match q.device() {
@@ -134,7 +142,7 @@ pub fn attention(
         Device::Gpu(gpu) => on_gpu::forward(gpu, inputs, &problem)?,
     };
     let weights = weights.map(|weights| cast(&weights, dtype)).transpose()?;
-    Ok(Attended { out: cast(&out, dtype)?, lse, weights })
+    Ok((Attended { out: cast(&out, dtype)?, lse, weights }, out))
 }
 
 fn out_shape(q: &Tensor, problem: &Attention) -> Vec<usize> {
@@ -220,12 +228,9 @@ fn backward(options: &AttentionOptions, saved: &Saved<'_>) -> Result<Vec<Option<
             shapes.zip(all).enumerate().map(wanted).collect()
         }
         Device::Gpu(gpu) => {
-            // With O as it was before a rounding to f16: δ is a sum of its products.
-            let out = match dtype {
-                DType::F16 => on_gpu::forward(gpu, inputs, &problem)?.out,
-                _ => saved.outputs[0].clone(),
-            };
-            let all = on_gpu::backward(gpu, inputs, [&out, lse], &upstream, saved.needs, &problem)?;
+            // δ is a sum of products of O.
+            let results = [&saved.kept[0], lse];
+            let all = on_gpu::backward(gpu, inputs, results, &upstream, saved.needs, &problem)?;
             all.into_iter().map(|grad| grad.map(|grad| cast(&grad, dtype)).transpose()).collect()
         }
     }

@@ -57,6 +57,7 @@ pub mod attention;
 mod attention_check;
 mod attention_kernels;
 mod attention_parts;
+mod attention_plan;
 pub mod binary;
 pub mod cast;
 pub mod clip_global_norm;
