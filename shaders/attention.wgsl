@@ -99,11 +99,9 @@ fn weigh(
     let first_head = number % of_batch;
     let places = rows_of(unit / params.key_tiles % row_tiles * TILE, thread);
     let columns = columns_of(unit % params.key_tiles * TILE, thread);
-    var rows = vec4(NONE);
-    for (var r = 0u; r < 4u; r++) {
-        if places[r] >= params.weight_rows { continue; }
-        rows[r] = plan[params.rows_at + places[r]];
-    }
+    // Those past the last one are made for nothing, and not written.
+    let own_rows = params.rows_at + min(places, vec4(params.weight_rows - 1u));
+    let rows = vec4(plan[own_rows.x], plan[own_rows.y], plan[own_rows.z], plan[own_rows.w]);
     let end_head = first_head + params.heads / of_batch;
     var sums = mat4x4<f32>();
     for (var h = first_head; h < end_head; h++) {

@@ -115,7 +115,8 @@ fn sizes() -> Vec<Case> {
         cases.push(plain_case(size, &plain, name));
     }
     let many = Size { batch: 9, heads: 6, kv_heads: 3, queries: 33, keys: 34, ..PLAIN };
-    cases.push(plain_case(many, &plain, "9 batches of 6 heads in groups of 2".into()));
+    let averaged = AttentionOptions { weights: AttentionWeights::Averaged, ..plain.clone() };
+    cases.push(plain_case(many, &averaged, "9 batches of 6 heads in groups of 2".into()));
     let one_for_all = Size { batch: 1, heads: 5, kv_heads: 1, ..PLAIN };
     cases.push(plain_case(one_for_all, &plain, "5 heads with one of keys".into()));
     for (name, size) in [
@@ -202,7 +203,15 @@ fn combinations() -> Vec<Case> {
     sets.retain(|set| !EXCLUSIVE.iter().any(|(a, b)| set.contains(a) && set.contains(b)));
     // Rows are of weights.
     sets.retain(|set| !set.contains(&Rows) || set.contains(&PerHead) || set.contains(&Averaged));
-    sets.iter().map(|set| combination(set)).collect()
+    let mut cases: Vec<_> = sets.iter().map(|set| combination(set, &[])).collect();
+    // Where a binding spans one group of heads of one batch they are cut both ways.
+    for set in [
+        [Window, Alibi, KeyMask, PairMask, Bias, Dropout, PerHead],
+        [Packed, Causal, SharedPairMask, KeyMask, Bias, Dropout, Averaged],
+    ] {
+        cases.push(combination(&set, &[4, 2]));
+    }
+    cases
 }
 
 /// A mask that is not regular, but for what it says of key 2: masked in batch 0.
@@ -261,9 +270,14 @@ fn options(set: &[Ask], size: Size) -> AttentionOptions {
     }
 }
 
-fn combination(set: &[Ask]) -> Case {
+/// In three batches where there are other heads.
+fn combination(set: &[Ask], heads: &[usize]) -> Case {
     let has = |ask: Ask| set.contains(&ask);
-    let size = Size { kv_heads: if has(Grouped) { 1 } else { 2 }, ..PLAIN };
+    let many = !heads.is_empty();
+    let size = match *heads {
+        [heads, kv_heads] => Size { batch: 3, heads, kv_heads, ..PLAIN },
+        _ => Size { kv_heads: if has(Grouped) { 1 } else { 2 }, ..PLAIN },
+    };
     let options = options(set, size);
     let mut inputs = inputs(size, options.layout);
     if has(KeyMask) {
@@ -291,7 +305,8 @@ fn combination(set: &[Ask]) -> Case {
         inputs.push(bias(&[batch, 1, 1, keys]));
     }
     let names: Vec<_> = ALL.iter().filter(|(ask, _)| has(*ask)).map(|(_, name)| *name).collect();
-    case_of(names.join(" + "), size, options, inputs)
+    let name = names.join(" + ") + if many { ", many heads" } else { "" };
+    case_of(name, size, options, inputs)
 }
 
 /// Whole numbers throughout: each query sees its own key alone, so that its probability is 1 and its log-sum-exp its score.
