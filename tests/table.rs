@@ -52,6 +52,7 @@ fn every_operation_has_a_row_and_every_row_its_operation() {
     let mut modules = files("src/ops", ".rs");
     for helper in [
         "attention_check",
+        "attention_dispatch",
         "attention_kernels",
         "attention_parts",
         "attention_plan",

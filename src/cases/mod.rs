@@ -12,6 +12,7 @@
 //! ```
 
 mod attention;
+mod attention_options;
 mod bench;
 mod contrastive;
 mod elementwise;

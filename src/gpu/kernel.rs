@@ -66,11 +66,11 @@ pub(crate) trait Params: bytemuck::Pod {
 
 /// Declares a parameter block and its field list together, so that they cannot drift apart.
 macro_rules! params {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($field:ident: $ty:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($seen:vis $field:ident: $ty:ty),* $(,)? }) => {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-        $vis struct $name { $($field: $ty),* }
+        $vis struct $name { $($seen $field: $ty),* }
         impl crate::gpu::kernel::Params for $name {
             const FIELDS: &'static [crate::gpu::kernel::Field] = &[$(crate::gpu::kernel::Field {
                 name: stringify!($field),

@@ -1,7 +1,7 @@
 //! Attention on a GPU: whole, or by batches and groups of heads where a tensor is more than a binding spans.
 
 use super::attention::{Attended, Upstream, Wide};
-use super::attention_kernels as kernels;
+use super::attention_dispatch as one;
 use super::attention_plan::Part;
 use super::concat::{concat, slice};
 use super::{add, parts};
@@ -146,7 +146,7 @@ fn axes_of_inputs(problem: &Attention) -> [Axes; 4] {
 /// In f32.
 pub(super) fn forward(gpu: &Gpu, inputs: &Wide, problem: &Attention) -> Result<Attended> {
     let axes = [Axes::of(problem, problem.dv, false), LINES, Axes::of_weights(problem)];
-    let run = |part: &Part<'_>| kernels::forward(gpu, &inputs.cut(part)?, part);
+    let run = |part: &Part<'_>| one::forward(gpu, &inputs.cut(part)?, part);
     let mut made = in_parts(gpu, problem, inputs.is_split(), &axes, run)?.into_iter();
     let mut next = || made.next().flatten();
     let (out, lse, weights) = (next(), next(), next());
@@ -170,6 +170,6 @@ pub(super) fn backward(
         let own =
             Upstream { out: of_out.cut(&upstream.out, part)?, lse: LINES.cut(&upstream.lse, part)?, weights };
         let results = [&of_out.cut(out, part)?, &LINES.cut(lse, part)?];
-        kernels::backward(gpu, &inputs.cut(part)?, results, &own, needs, part)
+        one::backward(gpu, &inputs.cut(part)?, results, &own, needs, part)
     })
 }
