@@ -3,7 +3,9 @@
 use super::attention_options::combinations;
 use super::{Case, Input, Scale, Tolerance, of_rule};
 use crate::ops::attention::ATTENTION;
-use crate::ops::{Alibi, AttentionLayout, AttentionOptions, AttentionWeights, Corner, Mask, Window};
+use crate::ops::{
+    Alibi, AttentionLayout, AttentionOptions, AttentionWeights, Corner, Mask, Sequences, Window,
+};
 
 /// Sizes of a case.
 #[derive(Clone, Copy)]
@@ -193,6 +195,19 @@ fn edges() -> Vec<Case> {
     for (name, window) in [("open to one side", wide), ("open by numbers", far)] {
         let options = AttentionOptions { window: Some(window), ..plain.clone() };
         cases.push(plain_case(PLAIN, &options, format!("a window {name}")));
+    }
+    // Tiles that nobody sees anybody in, before and behind those of use.
+    let long = Size { batch: 1, queries: 129, keys: 140, ..PLAIN };
+    let band = Window { before: Some(6), after: Some(2), corner: Corner::TopLeft };
+    let sequences = Sequences { queries: [0, 50, 50, 129].into(), keys: [0, 70, 90, 140].into() };
+    for (name, sequences) in [("", None), (" of sequences", Some(sequences))] {
+        let options = AttentionOptions {
+            window: Some(band),
+            causal: Some(Corner::BottomRight),
+            sequences,
+            ..plain.clone()
+        };
+        cases.push(plain_case(long, &options, format!("a band among many tiles{name}")));
     }
     for shape in [[1, 1, 1, 1], [2, 2, 35, 37], [1, 1, 35, 1], [2, 2, 1, 1]] {
         let mut inputs = inputs(PLAIN, plain.layout);

@@ -126,11 +126,12 @@ fn check_numbers(problem: &Attention) -> Result<()> {
 
 fn check_masks(problem: &Attention) -> Result<()> {
     let Attention { batch, heads, queries, keys, options, .. } = problem;
-    let elements = |argument, mask: &Mask| match mask.values.len() == count(&mask.shape) {
-        true => Ok(()),
-        false => {
-            refuse(argument, format!("{} elements for its shape", count(&mask.shape)), mask.values.len())
+    let elements = |argument, mask: &Mask| match (count(&mask.shape), mask.values.len()) {
+        (expected, got) if expected != got => {
+            refuse(argument, format!("{expected} elements for its shape"), got)
         }
+        (_, got) if u32::try_from(got).is_err() => refuse(argument, "fewer than 2^32 elements", got),
+        _ => Ok(()),
     };
     if let Some(mask) = &options.key_mask {
         if mask.shape != [*batch, *keys] {
