@@ -26,8 +26,31 @@ const NO_ENTRIES: &str =
 const UNUSED_SLOTS: &str = "it compares two slots behind those in use";
 const NOWHERE: &str = "a place behind the chunk counts as none, as it must";
 
+const UNSEEN_TILE: &str = "behind the last tile nobody sees anybody: it adds zeros";
+const SAME_AGAIN: &str =
+    "the eight invocations of a row have the same sum; where they run in step they write the same one";
+const NAN_WEIGHT: &str =
+    "0 times NaN makes a weight of NaN, which counts as none where a driver takes NaN for equal to 0";
+
 /// Faults that no case can see, or that none sees yet: they are not planted.
 const UNSEEN: &[Unseen] = &[
+    ("attention", "forward", "too late: if number", EXACT_GRID),
+    ("attention", "forward", "one turn more: for (var first", UNSEEN_TILE),
+    ("attention", "weigh", "too late: if number", EXACT_GRID),
+    ("attention", "delta", "too late", INTERMEDIATE),
+    ("attention", "delta_of_weights", "too late: if number", EXACT_GRID),
+    ("attention", "delta_of_weights", "one turn more: for (var first", UNSEEN_TILE),
+    ("attention", "delta_of_weights", "too late: if thread.x", INTERMEDIATE),
+    ("attention", "delta_of_weights", "never: if thread.x", SAME_AGAIN),
+    ("attention", "grad_q", "too late: if number", EXACT_GRID),
+    ("attention", "grad_q", "one turn more: for (var first", UNSEEN_TILE),
+    ("attention", "grad_q", "never: if p == 0.0", NAN_WEIGHT),
+    ("attention", "grad_k", "too late: if number", EXACT_GRID),
+    ("attention", "grad_k", "one turn more: for (var first", UNSEEN_TILE),
+    ("attention", "grad_k", "never: if p == 0.0", NAN_WEIGHT),
+    ("attention", "grad_v", "too late: if number", EXACT_GRID),
+    ("attention", "grad_v", "one turn more: for (var first", UNSEEN_TILE),
+    ("attention", "grad_bias", "too late: if number", EXACT_GRID),
     ("clip_global_norm", "partial_norms", "too late", EXACT_GRID),
     (
         "clip_global_norm",

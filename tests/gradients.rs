@@ -32,7 +32,9 @@ fn objective(case: &Case, inputs: &[Tensor]) -> f64 {
     let (outputs, _) = run(case, inputs);
     let dot = |(i, out): (usize, &Tensor)| -> f64 {
         let upstream = cases::upstream(i, out.shape(), whole).values;
-        out.to_f64_vec().unwrap().iter().zip(&upstream).map(|(a, b)| a * b).sum()
+        // The log-sum-exp of nothing stays −∞, whatever moves.
+        let values = out.to_f64_vec().unwrap();
+        values.iter().zip(&upstream).filter(|(a, _)| **a != f64::NEG_INFINITY).map(|(a, b)| a * b).sum()
     };
     outputs.iter().enumerate().map(dot).sum()
 }
@@ -55,6 +57,11 @@ fn check(op: &str, case: &Case) -> usize {
     for (i, gradient) in gradients {
         for at in (0..gradient.len()).step_by((gradient.len() / 4).max(1)) {
             let value = case.inputs[i].values[at];
+            // What is masked, by its place or by its value: it has no neighbours.
+            if !value.is_finite() {
+                assert_eq!(gradient[at], 0., "{op} {}: d{i}[{at}]", case.name);
+                continue;
+            }
             // In proportion to small values, and to the huge ones whose neighbours are far apart.
             let h = match value.abs() {
                 0. => 1e-5,
@@ -94,6 +101,8 @@ fn is_smooth(op: &str, case: &Case) -> bool {
         // No gradient is taken of the bonus of hard negatives (tests/hard_negatives.rs has those); a difference from NaN is none.
         "info_nce" => case.name.contains("hard negatives") || case.name.contains("NaN"),
         "siglip" => case.name.contains("NaN"),
+        // Of scores of 1e4 the probabilities are 0 or 1 but for steps.
+        "attention" => case.name.contains("1e4"),
         _ => case.name.contains("zero row"),
     };
     let count: usize = case.inputs.iter().map(|input| input.values.len()).sum();

@@ -15,6 +15,7 @@ use std::sync::Arc;
 /// With the most elements of an input of those cases.
 fn grid(op: &str) -> (u32, usize) {
     match op {
+        "attention" => (11, 30_976),
         "adamw" | "cast" | "concat" | "dropout" | "keep_rows" | "l2_normalize" | "unary" => (2, 1024),
         "log_softmax" | "log_sum_exp" | "reduce" | "softmax" => (3, 2304),
         "layer_norm" => (6, 33 * 769),

@@ -23,6 +23,7 @@ fn limited(bytes: u64) -> Device {
 /// Bytes of a binding that most of an operation's cases pass, and that no single row or statistic of a case does.
 fn binding(op: &str) -> u64 {
     match op {
+        "attention" => 21_248, // a bias and weights of two heads, 35 by 37
         "cast" => 768,
         "clip_global_norm" => 1536, // 179 partial norms
         "info_nce" => 4352,         // four sums of 257 rows

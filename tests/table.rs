@@ -51,6 +51,11 @@ fn every_shader_file_has_a_kernel_and_every_kernel_its_file() {
 fn every_operation_has_a_row_and_every_row_its_operation() {
     let mut modules = files("src/ops", ".rs");
     for helper in [
+        "attention_check",
+        "attention_dispatch",
+        "attention_kernels",
+        "attention_parts",
+        "attention_plan",
         "info_nce_kernels",
         "info_nce_options",
         "info_nce_sweep",

@@ -11,6 +11,8 @@
 //! assert!(verdicts.iter().all(|verdict| verdict.passed()));
 //! ```
 
+mod attention;
+mod attention_options;
 mod bench;
 mod combinations;
 mod contrastive;
@@ -63,6 +65,12 @@ pub struct Row {
 /// ```
 pub const TABLE: &[Row] = &[
     Row { op: "adamw", kernels: ops::adamw::KERNELS, cases: optimiser::adamw, bench: optimiser::adamw_bench },
+    Row {
+        op: "attention",
+        kernels: ops::attention::KERNELS,
+        cases: attention::attention,
+        bench: attention::attention_bench,
+    },
     Row {
         op: "binary",
         kernels: ops::binary::KERNELS,

@@ -18,7 +18,7 @@ pub(crate) fn dropout(x: &[f32], options: Dropout) -> Vec<f32> {
             || {
                 let mut first = options.first.wrapping_add((chunk * CHUNK) as u32);
                 for (out, x) in out.chunks_mut(LANES).zip(x.chunks(LANES)) {
-                    let words = threefry_words::<LANES>(options.seed, first);
+                    let words = threefry_words::<LANES>(options.seed, 0, first);
                     for ((out, &v), word) in out.iter_mut().zip(x).zip(words) {
                         *out = if word >= threshold { v * scale } else { 0. };
                     }

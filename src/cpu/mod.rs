@@ -2,6 +2,8 @@
 //! same bits on any number of threads, and are verified against [`reference`](crate::reference) like any device.
 
 mod adamw;
+mod attention;
+mod attention_backward;
 mod dropout;
 mod exp;
 mod info_nce;
@@ -12,6 +14,8 @@ pub(crate) mod search;
 mod siglip;
 
 pub(crate) use adamw::adamw;
+pub(crate) use attention::{attention, attention_weights};
+pub(crate) use attention_backward::attention_backward;
 pub(crate) use dropout::dropout;
 pub(crate) use info_nce::{info_nce, info_nce_backward};
 pub(crate) use matmul::matmul;

@@ -22,8 +22,11 @@ use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference;
 use crate::tensor::Tensor;
 
-const SOURCE: &str =
-    concat!(include_str!("../../shaders/lib/grid.wgsl"), include_str!("../../shaders/dropout.wgsl"));
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/threefry.wgsl"),
+    include_str!("../../shaders/dropout.wgsl")
+);
 
 params! {
     struct Params { count: u32, first: u32, threshold: u32, seed_low: u32, seed_high: u32, scale: f32 }

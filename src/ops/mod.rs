@@ -43,6 +43,7 @@
 //! | `matmul`, sums of k products | `(k + 4) u` absolute and 1 ulp; an activation `32 u` more | `(2 k + 136) u` absolute and 1 ulp |
 //! | `info_nce` of `[n, d]` and `[m, d]`, `s = eᵗ` | `2 L + P` absolute and 3 ulp, where `L = (√d + 4) s u` is a logit's error and `P = 2 L + (136 + √m) u` a probability's | of x and y `2 s P / n`, of t `s P` absolute, and 3 ulp; sums and losses per row n times that |
 //! | `siglip` | `m (L + 136 u)` absolute and 4 ulp, L with `s + abs b` for s; sums and rows n times that | s times that |
+//! | `attention`, inputs in `±r`, `s` its scale, M = `2 s √dh r² + 1` (and a slope's bias) a score's size, `c = 1 / (1 − p)` under dropout | `2 L + c P` absolute and 4 ulp, where `L = (√dh + 8) M u` is a score's error (a cap's tanh 62 ulp more) and `P = 2 L + (16 + 12 M + √keys) u` a probability's | `G max(s, 1) r √q` for q queries to a head of keys, of the bias `G √q` for q that share it, absolute, and 4 ulp, where `G = (2 c √dv + 2) (2 P + 2 (√dv + 4) u)` |
 //! | `adamw` | 16 ulp and `8 u` absolute | |
 //! | `clip_global_norm` of k elements | 16 + √k / 8 ulp | |
 //!
@@ -54,6 +55,12 @@ pub(crate) use rule::expect_inputs;
 pub use rule::{Forward, Rule, Saved};
 
 pub mod adamw;
+pub mod attention;
+mod attention_check;
+mod attention_dispatch;
+mod attention_kernels;
+mod attention_parts;
+mod attention_plan;
 pub mod binary;
 pub mod cast;
 pub mod clip_global_norm;
@@ -85,6 +92,10 @@ pub mod unary;
 
 pub use crate::reference::Reduction;
 pub use adamw::{AdamwStep, adamw};
+pub use attention::{
+    Alibi, Attended, AttentionLayout, AttentionOptions, AttentionWeights, Corner, Mask, Polarity, Sequences,
+    Window, attention,
+};
 pub use binary::{Binary, add, binary, mul, sub};
 pub use cast::cast;
 pub use clip_global_norm::clip_global_norm;

@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 
 /// Bytes of a part: enough to keep a device busy, little beside the tensors that need parts.
-const PART_BYTES: u64 = 32 << 20;
+pub(super) const PART_BYTES: u64 = 32 << 20;
 
 /// Whether one of these tensors, or a result of this shape and type, is more than a binding spans.
 pub(super) fn needed(gpu: &Gpu, tensors: &[&Tensor], shape: &[usize], dtype: DType) -> bool {

@@ -20,14 +20,14 @@ pub struct Dropout {
 
 const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
 
-/// The first words of Threefry for the counters `(first, 0)` to `(first + LANES − 1, 0)`, in a form that the compiler turns
-/// into vector instructions.
+/// The first words of Threefry for the counters `(first, stream)` to `(first + LANES − 1, stream)`, in a form that the compiler
+/// turns into vector instructions.
 #[inline(always)]
-pub(crate) fn threefry_words<const LANES: usize>(seed: u64, first: u32) -> [u32; LANES] {
+pub(crate) fn threefry_words<const LANES: usize>(seed: u64, stream: u32, first: u32) -> [u32; LANES] {
     let key = [seed as u32, (seed >> 32) as u32];
     let keys = [key[0], key[1], key[0] ^ key[1] ^ 0x1bd1_1bda];
     let mut a: [u32; LANES] = std::array::from_fn(|i| first.wrapping_add(i as u32).wrapping_add(keys[0]));
-    let mut b = [keys[1]; LANES];
+    let mut b = [keys[1].wrapping_add(stream); LANES];
     for round in 0..20 {
         for (a, b) in a.iter_mut().zip(&mut b) {
             *a = a.wrapping_add(*b);
@@ -72,7 +72,12 @@ impl Dropout {
 
     /// Whether element `i` is kept. Example: [`Dropout`].
     pub fn keeps(self, i: u32) -> bool {
-        threefry([self.seed as u32, (self.seed >> 32) as u32], [self.first.wrapping_add(i), 0])[0]
+        self.keeps_of(0, i)
+    }
+
+    /// Whether element `i` of a tensor with this number is kept: each has random numbers of its own.
+    pub(crate) fn keeps_of(self, stream: u32, i: u32) -> bool {
+        threefry([self.seed as u32, (self.seed >> 32) as u32], [self.first.wrapping_add(i), stream])[0]
             >= self.threshold()
     }
 }
@@ -94,10 +99,12 @@ mod tests {
 
     #[test]
     fn many_words_at_once_are_the_same() {
-        let words = threefry_words::<16>(0x1234_5678_9abc_def0, u32::MAX - 7);
-        for (i, word) in words.into_iter().enumerate() {
-            let counter = (u32::MAX - 7).wrapping_add(i as u32);
-            assert_eq!(word, threefry([0x9abc_def0, 0x1234_5678], [counter, 0])[0]);
+        for stream in [0, 5] {
+            let words = threefry_words::<16>(0x1234_5678_9abc_def0, stream, u32::MAX - 7);
+            for (i, word) in words.into_iter().enumerate() {
+                let counter = (u32::MAX - 7).wrapping_add(i as u32);
+                assert_eq!(word, threefry([0x9abc_def0, 0x1234_5678], [counter, stream])[0]);
+            }
         }
     }
 

@@ -13,6 +13,9 @@
 //! ```
 
 mod adamw;
+mod attention;
+mod attention_options;
+mod attention_spans;
 mod binary;
 mod blocks;
 mod clip_global_norm;
@@ -35,6 +38,12 @@ mod transpose;
 mod unary;
 
 pub use adamw::{AdamwStep, adamw};
+pub(crate) use attention::Strides;
+pub use attention::{Attention, AttentionResult, attention, attention_backward};
+pub use attention_options::{
+    Alibi, AttentionLayout, AttentionOptions, AttentionWeights, Corner, Mask, Polarity, Sequences, Window,
+};
+pub(crate) use attention_spans::{Span, spans};
 pub use binary::{Binary, binary};
 pub use blocks::{LogitBlock, block_size, blocks};
 pub use clip_global_norm::clip_global_norm;

@@ -1,0 +1,206 @@
+//! Attention's kernels and their parameters.
+
+use super::attention_plan::{Part, Plan};
+use crate::gpu::kernel::{params, read, write};
+use crate::gpu::{Binding, Kernel};
+use crate::reference::{Attention, AttentionWeights, Dropout};
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/math.wgsl"),
+    include_str!("../../shaders/lib/threefry.wgsl"),
+    include_str!("../../shaders/lib/attention.wgsl"),
+    include_str!("../../shaders/lib/attention_grads.wgsl"),
+    include_str!("../../shaders/attention.wgsl")
+);
+
+params! {
+    pub(super) struct Params {
+        batch: u32,
+        heads: u32,
+        kv_heads: u32,
+        queries: u32,
+        keys: u32,
+        dh: u32,
+        dv: u32,
+        q_batch: u32,
+        q_head: u32,
+        q_row: u32,
+        k_batch: u32,
+        k_head: u32,
+        k_row: u32,
+        v_batch: u32,
+        v_head: u32,
+        v_row: u32,
+        out_batch: u32,
+        out_head: u32,
+        out_row: u32,
+        bias_batches: u32,
+        bias_heads: u32,
+        bias_batch: u32,
+        bias_head: u32,
+        bias_row: u32,
+        bias_key: u32,
+        query_tiles: u32,
+        key_tiles: u32,
+        tiles_at: u32,
+        slopes_at: u32,
+        rows_at: u32,
+        key_mask_at: u32,
+        pair_mask_at: u32,
+        pair_batch: u32,
+        pair_head: u32,
+        weight_rows: u32,
+        weight_batch: u32,
+        weight_head: u32,
+        weights_at: u32,
+        flags: u32,
+        first_group: u32,
+        first_step: u32,
+        end_step: u32,
+        first_stream: u32,
+        stream_batch: u32,
+        seed_low: u32,
+        seed_high: u32,
+        first_number: u32,
+        threshold: u32,
+        keep_scale: f32,
+        scale: f32,
+        softcap: f32,
+        weight_part: f32,
+    }
+}
+
+// As in the shader.
+pub(super) const TILE: usize = 32;
+pub(super) const CHUNK: usize = 64;
+const BIAS: u32 = 1;
+const SLOPES: u32 = 2;
+const KEY_MASK: u32 = 4;
+const PAIR_MASK: u32 = 8;
+const DROPOUT: u32 = 16;
+pub(super) const WEIGHT_GRAD: u32 = 32;
+const SUM_QUERIES: u32 = 64;
+const SUM_KEYS: u32 = 128;
+
+const fn kernel(entry: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel::new::<Params>("attention", entry, SOURCE, bindings)
+}
+
+pub(super) const FORWARD: Kernel = kernel(
+    "forward",
+    &[read("q"), read("k"), read("extra"), read("plan"), write("out"), write("lse"), read("v")],
+);
+pub(super) const WEIGH: Kernel =
+    kernel("weigh", &[read("q"), read("k"), read("extra"), read("plan"), read("lse_of"), write("weights")]);
+pub(super) const DELTA: Kernel = kernel(
+    "delta",
+    &[read("result"), read("result_grad"), read("lse_grad"), read("lse_bits"), write("stats")],
+);
+pub(super) const DELTA_OF_WEIGHTS: Kernel =
+    kernel("delta_of_weights", &[read("q"), read("k"), read("extra"), read("plan"), write("stats")]);
+pub(super) const GRAD_V: Kernel = kernel(
+    "grad_v",
+    &[read("q"), read("k"), read("extra"), read("plan"), read("out_grad"), read("stats_of"), write("v_grad")],
+);
+
+/// A kernel that gives a gradient made of those of the scores.
+macro_rules! of_scores {
+    ($entry:literal, $grad:literal) => {
+        kernel(
+            $entry,
+            &[
+                read("q"),
+                read("k"),
+                read("extra"),
+                read("plan"),
+                read("out_grad"),
+                read("stats_of"),
+                read("v"),
+                write($grad),
+            ],
+        )
+    };
+}
+pub(super) const GRAD_Q: Kernel = of_scores!("grad_q", "q_grad");
+pub(super) const GRAD_K: Kernel = of_scores!("grad_k", "k_grad");
+pub(super) const GRAD_BIAS: Kernel = of_scores!("grad_bias", "bias_grad");
+
+pub(super) const KERNELS: &[&Kernel] =
+    &[&FORWARD, &WEIGH, &DELTA, &DELTA_OF_WEIGHTS, &GRAD_Q, &GRAD_K, &GRAD_V, &GRAD_BIAS];
+
+pub(super) fn params(part: &Part<'_>, plan: &Plan) -> Params {
+    let (sizes, options) = (&part.sizes, &part.whole.options);
+    let Attention { batch, heads, kv_heads, queries, keys, dh, dv, .. } = *sizes;
+    let [q, k, v, out] = sizes.places();
+    let bias_shape = sizes.bias.unwrap_or([1; 4]);
+    let bias = sizes.bias_strides();
+    let flag = |yes: bool, flag: u32| if yes { flag } else { 0 };
+    let shared = |axis: usize| bias_shape[axis] == 1;
+    let weight_rows = options.rows.as_ref().map_or(queries, |rows| rows.len());
+    let (weight_batch, weight_head, part_of_mean) = match options.weights {
+        AttentionWeights::Averaged => (weight_rows, 0, 1. / part.whole.heads as f64),
+        AttentionWeights::None | AttentionWeights::PerHead => (heads * weight_rows, weight_rows, 1.),
+    };
+    let dropout = options.dropout.unwrap_or(Dropout { p: 0., seed: 0, first: 0 });
+    Params {
+        batch: batch as u32,
+        heads: heads as u32,
+        kv_heads: kv_heads as u32,
+        queries: queries as u32,
+        keys: keys as u32,
+        dh: dh as u32,
+        dv: dv as u32,
+        q_batch: q[0] as u32,
+        q_head: q[1] as u32,
+        q_row: q[2] as u32,
+        k_batch: k[0] as u32,
+        k_head: k[1] as u32,
+        k_row: k[2] as u32,
+        v_batch: v[0] as u32,
+        v_head: v[1] as u32,
+        v_row: v[2] as u32,
+        out_batch: out[0] as u32,
+        out_head: out[1] as u32,
+        out_row: out[2] as u32,
+        bias_batches: bias_shape[0] as u32,
+        bias_heads: bias_shape[1] as u32,
+        bias_batch: bias[0] as u32,
+        bias_head: bias[1] as u32,
+        bias_row: bias[2] as u32,
+        bias_key: bias[3] as u32,
+        query_tiles: queries.div_ceil(TILE) as u32,
+        key_tiles: keys.div_ceil(TILE) as u32,
+        tiles_at: plan.tiles_at,
+        slopes_at: plan.slopes_at,
+        rows_at: plan.rows_at,
+        key_mask_at: plan.key_mask_at,
+        pair_mask_at: plan.pair_mask_at,
+        pair_batch: plan.pair_strides[0],
+        pair_head: plan.pair_strides[1],
+        weight_rows: weight_rows as u32,
+        weight_batch: weight_batch as u32,
+        weight_head: weight_head as u32,
+        weights_at: 0,
+        flags: flag(sizes.bias.is_some(), BIAS)
+            | flag(options.alibi.is_some(), SLOPES)
+            | flag(options.key_mask.is_some(), KEY_MASK)
+            | flag(options.pair_mask.is_some(), PAIR_MASK)
+            | flag(options.dropout.is_some(), DROPOUT)
+            | flag(shared(2), SUM_QUERIES)
+            | flag(shared(3), SUM_KEYS),
+        first_group: 0,
+        first_step: 0,
+        end_step: 0,
+        first_stream: (part.batch.start * part.whole.heads + part.heads.start) as u32,
+        stream_batch: part.whole.heads as u32,
+        seed_low: dropout.seed as u32,
+        seed_high: (dropout.seed >> 32) as u32,
+        first_number: dropout.first,
+        threshold: dropout.threshold(),
+        keep_scale: dropout.scale() as f32,
+        scale: part.whole.scale() as f32,
+        softcap: options.softcap.unwrap_or(0.) as f32,
+        weight_part: part_of_mean as f32,
+    }
+}
