@@ -176,19 +176,20 @@ impl FusionTrainer {
             return Ok(presence);
         }
         let count = presence.modalities();
-        let mut of: Vec<Vec<bool>> =
-            (0..count).map(|m| (0..batch.len()).map(|row| presence.is_there(m, row)).collect()).collect();
-        for row in 0..batch.len() {
+        let of_row = |row| (0..count).map(|m| presence.is_there(m, row)).collect();
+        let mut rows: Vec<Vec<bool>> = (0..batch.len()).map(of_row).collect();
+        for there in &mut rows {
             let mut order: Vec<_> = (0..count).collect();
             order.shuffle(random);
             for m in order {
-                let others = (0..count).any(|other| other != m && of[other][row]);
                 // Drawn in any case, so that a draw does not depend on what is missing.
                 let away = random.random_bool(p);
-                of[m][row] &= !(away && others);
+                let others = there.iter().enumerate().any(|(other, is_there)| other != m && *is_there);
+                there[m] &= !(away && others);
             }
         }
-        Presence::new(batch.len(), of.into_iter().map(|own| Some(own.into())).collect())
+        let of = (0..count).map(|m| Some(rows.iter().map(|there| there[m]).collect()));
+        Presence::new(batch.len(), of.collect())
     }
 
     fn step(&mut self, batch: &[u32], presence: &Presence) -> Result<Tensor> {
