@@ -42,7 +42,7 @@ fn objectives() -> Vec<Objective> {
         smoothing: 0.,
         decoupled: false,
         hard_negatives: 0.,
-        queue: 40,
+        queue: if enqueue_first { 48 } else { 40 },
         enqueue_first,
     };
     let triplet = |distance, softplus, swap, semi_hard| Objective::Triplet {
@@ -324,7 +324,7 @@ fn a_cache_recalls_what_is_near() {
     use crossmodal::align::{ClosedForm, Scaling, closed_form};
     let data = data([12, 9]);
     let fit = closed_form(&data, ClosedForm::Cache, Scaling::Modality, 6).unwrap();
-    assert_eq!(fit.tried.len(), 30);
+    assert_eq!((fit.tried.len(), fit.tried.iter().filter(|tried| tried.cache.is_some()).count()), (41, 30));
     let mut head = fit.heads.of("left").unwrap().clone();
     let cache = head.cache.clone().unwrap();
     let dim = head.dim;
@@ -400,4 +400,68 @@ fn views_of_both_sides_meet_each_other() {
         }
     }
     assert!((got - sum / 64.).abs() < 1e-5, "{got} and {}", sum / 64.);
+}
+
+/// The loss with a queue, by loops: earlier keys of a row's class, or of the row itself, are its positives.
+#[test]
+fn a_queue_has_the_loss_of_its_formula() {
+    use crossmodal::align::Standardisation;
+    let classes: Vec<i64> = (0..ROWS as i64).map(|row| if row % 5 == 0 { -1 } else { row % 7 }).collect();
+    for (enqueue_first, labelled) in [(false, false), (false, true), (true, false), (true, true)] {
+        let plain = data([6, 6]);
+        let data = if labelled { plain.with_classes(classes.clone()).unwrap() } else { plain };
+        let objective = Objective::InfoNce {
+            smoothing: 0.,
+            decoupled: false,
+            hard_negatives: 0.,
+            queue: 40,
+            enqueue_first,
+        };
+        // Features as they are, and a rate that moves nothing.
+        let head = HeadKind::Residual { hidden: 2, ratio: 0. };
+        let recipe = Recipe { objective, head, dropout: 0., learning_rate: 1e-12, ..recipe() };
+        let mut trainer = Trainer::new(&Device::Cpu, &data, &recipe).unwrap();
+        let train = &data.split.train;
+        // The third batch shares rows with the first, and the ring has come round by then.
+        let batches = [&train[..16], &train[16..32], &train[8..24]];
+        let losses: Vec<f64> =
+            batches.iter().map(|batch| trainer.step(batch).unwrap().item().unwrap()).collect();
+        let unit = |modality: &Modality, row: u32| -> Vec<f64> {
+            let scale = Standardisation::fit_modality(&modality.features, train);
+            let z = scale.apply(&modality.features.select(&[row]).unwrap().values);
+            let length = z.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            z.iter().map(|v| f64::from(*v) / length).collect()
+        };
+        let class = |row: u32| match classes[row as usize] {
+            of_row if labelled && of_row >= 0 => of_row,
+            _ => 1000 + i64::from(row),
+        };
+        let one_way = |step: usize, of: &Modality, among: &Modality| -> f64 {
+            let before: Vec<u32> = batches[..step].concat();
+            let earlier = &before[before.len().saturating_sub(40)..];
+            let columns: Vec<u32> = if enqueue_first {
+                let all = [&before[..], batches[step]].concat();
+                all[all.len().saturating_sub(40)..].to_vec()
+            } else {
+                [batches[step], earlier].concat()
+            };
+            let of_row = |&row: &u32| {
+                let x = unit(of, row);
+                let logit = |&other: &u32| {
+                    x.iter().zip(unit(among, other)).map(|(a, b)| a * b).sum::<f64>() / recipe.temperature
+                };
+                let logits: Vec<f64> = columns.iter().map(logit).collect();
+                let lse = logits.iter().map(|l| l.exp()).sum::<f64>().ln();
+                let positive = |at: &usize| class(columns[*at]) == class(row);
+                let positives: Vec<f64> = (0..columns.len()).filter(positive).map(|at| logits[at]).collect();
+                lse - positives.iter().sum::<f64>() / positives.len() as f64
+            };
+            batches[step].iter().map(of_row).sum::<f64>() / 16.
+        };
+        let [left, right] = &data.modalities[..] else { panic!("two modalities") };
+        for (step, got) in losses.iter().enumerate() {
+            let want = 0.5 * (one_way(step, left, right) + one_way(step, right, left));
+            assert!((got - want).abs() < 1e-4, "{enqueue_first} {labelled}, step {step}: {got} for {want}");
+        }
+    }
 }

@@ -193,9 +193,10 @@ fn data_that_does_not_pair_is_refused() {
         Data::of_modalities(own, split()).unwrap_err().to_string()
     };
     assert!(of(&["a"]).contains("modalities: expected at least two, got 1"));
-    assert!(of(&["a", "b", "a"]).contains("modality a: expected a name of its own"));
+    assert!(of(&["a", "b", "a"]).contains("modality a: expected a name of its own, whatever the case"));
     assert!(
-        of(&["a", "b.c"]).contains("modality b.c: expected a name of letters, digits, _ and -, got 'b.c'")
+        of(&["a", "b.c"])
+            .contains("modality b.c: expected a name of 1 to 64 letters, digits, _ and -, got 'b.c'")
     );
     let data = Data::new(side(40), side(40), split()).unwrap();
     assert!(data.clone().with_views("right", vec![side(39)]).unwrap_err().to_string().contains("40 rows"));

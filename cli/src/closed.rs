@@ -15,7 +15,7 @@ use crate::lock::Lock;
 use crate::results::Results;
 use crate::{metrics, words};
 
-/// Fits, scores and writes. `log.jsonl` has a line for each strength of regularisation that was tried.
+/// Fits, scores and writes. `log.jsonl` has a line for everything that was tried.
 pub(crate) fn run(
     kind: ClosedForm,
     plan: Plan,

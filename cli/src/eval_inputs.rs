@@ -63,10 +63,9 @@ impl Inputs {
         };
         let prompts = prompts(args, &left)?;
         let split = match (&args.split, split) {
-            (Some(source), Some(numbers)) => Some(
-                Split::from_labels(&numbers)
-                    .map_err(|error| Failure::new(format!("--split {source}: {error}")))?,
-            ),
+            (Some(source), Some(numbers)) => {
+                Some(Split::from_labels(&numbers).map_err(|error| split_error(source, error))?)
+            }
             _ => None,
         };
         let parts = match (&labels, &split) {
@@ -155,6 +154,11 @@ fn parts(
 }
 
 /// Refuses a row that prompts classify and whose class has none, by its number in the file.
+fn split_error(source: &Source, error: crossmodal::Error) -> Failure {
+    let crossmodal::Error::Argument { expected, got, .. } = error else { return error.into() };
+    Failure::new(format!("--split {source}: expected {expected}, got {got}"))
+}
+
 fn check_prompts(
     (source, labels): (&Source, &[i64]),
     prompts: &Classed,
@@ -164,6 +168,7 @@ fn check_prompts(
     let Some(&row) = rows.iter().find(|&&row| !known.contains(&labels[row as usize])) else { return Ok(()) };
     let class = labels[row as usize];
     Err(Failure::new(format!(
-        "--labels {source}: expected classes that have a prompt, got class {class} of row {row}"
+        "--labels {source}: expected classes that have a prompt, got class {class} of row {row} (--tasks without cache \
+         asks for those of the test rows alone)"
     )))
 }

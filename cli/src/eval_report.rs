@@ -173,7 +173,7 @@ impl Report {
             });
         }
         if !self.classified.is_empty() {
-            let head = ["", "", "top-1 %", "top-5 %", "mean per class %", "classes", ""];
+            let head = ["", "", "top-1 %", "top-5 %", "per class %", "classes", ""];
             let row = |c: &Classified| {
                 let numbers = [c.scores.top_1, c.scores.top_5, c.scores.mean_per_class];
                 let mut row = vec![c.names[0].to_string(), c.side.to_string()];

@@ -30,6 +30,22 @@ pub(crate) fn embeddings(name: &str) -> String {
     format!("{name}.npy")
 }
 
+/// The modalities of the run in a folder, finished or not: what its metrics, its heads or its checkpoint call them, as far as a run could
+/// have called them so.
+fn names_in(folder: &Path) -> Vec<String> {
+    let of_metrics = metrics::read(folder).as_ref().and_then(metrics::names).unwrap_or_default();
+    let metadata =
+        |name| read_safetensors(&folder.join(name)).map(|(_, metadata)| metadata).unwrap_or_default();
+    let (heads, checkpoint) = (metadata(HEADS), metadata(CHECKPOINT));
+    let of_heads = heads.get("modalities").into_iter().flat_map(|names| names.split(' '));
+    let inputs = (0..).map_while(|i| checkpoint.get(&format!("note.modality {i}")));
+    let of_checkpoint = inputs.filter_map(|text| text.split_once('=')).map(|(name, _)| name);
+    let others = of_heads.chain(of_checkpoint).map(ToString::to_string);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let all = of_metrics.into_iter().chain(others);
+    all.filter(|name| !name.is_empty() && name.chars().all(plain)).collect()
+}
+
 /// Every file of a run of some modalities in a folder.
 fn ours(folder: &Path, names: &[String]) -> Vec<PathBuf> {
     let embeddings = names.iter().map(|name| embeddings(name));
@@ -93,7 +109,19 @@ impl Plan {
         if std::fs::metadata(&unfinished).is_ok_and(|about| !about.is_dir()) {
             return Err(Failure::new(format!("{}: expected a folder, got a file", unfinished.display())));
         }
-        let names = [inputs.names(), metrics::modalities(folder), metrics::modalities(&unfinished)].concat();
+        let old = [names_in(folder), names_in(&unfinished)].concat();
+        let is_old = |name: &String| old.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let taken = |name: &String| {
+            let path = folder.join(embeddings(name));
+            (!is_old(name) && path.exists()).then_some(path)
+        };
+        if let Some(path) = inputs.names().iter().find_map(taken) {
+            let path = path.display();
+            return Err(Failure::new(format!(
+                "{path}: this file is not of the run in the folder; it is in the way"
+            )));
+        }
+        let names = [inputs.names(), old].concat();
         let ours = || [folder, &unfinished].into_iter().flat_map(|folder| ours(folder, &names));
         if let Some(path) = ours().find(|path| std::fs::metadata(path).is_ok_and(|about| !about.is_file())) {
             let path = path.display();
@@ -190,10 +218,10 @@ impl Output {
         if self.work == self.folder {
             return Ok(());
         }
-        let old = metrics::modalities(&self.folder);
-        // What says that the old run is finished goes first.
-        remove(&self.folder.join(METRICS))?;
+        // What tells the old run's names goes last of it: its heads make way for the new ones.
+        let old = names_in(&self.folder);
         old.iter().try_for_each(|name| remove(&self.folder.join(embeddings(name))))?;
+        remove(&self.folder.join(METRICS))?;
         // Heads that a formula gave have no checkpoint, and must not be taken for a run that could go on from the old one.
         let trained = self.file(CHECKPOINT).exists();
         if !trained {
@@ -282,7 +310,7 @@ fn next(parent: &Path) -> Result<PathBuf, Failure> {
 
 /// Removes a run's files and nothing else.
 fn clear(folder: &Path, names: &[String]) -> Result<(), Failure> {
-    let names = [names.to_vec(), metrics::modalities(folder)].concat();
+    let names = [names.to_vec(), names_in(folder)].concat();
     ours(folder, &names).iter().try_for_each(|path| remove(path))
 }
 

@@ -79,6 +79,13 @@ impl Inputs {
                 "{source}: no such file here; the run was started in {folder}: resume it there, or name its inputs"
             )));
         }
+        for (name, _) in &named {
+            // So that a key of the scores tells its two names, and a table of two fits a terminal.
+            if name.contains("_to_") || name.len() > 15 {
+                let expected = "a name of at most 15 letters, digits, _ and -, without _to_";
+                return Err(Failure::new(format!("--modality {name}: expected {expected}")));
+            }
+        }
         for given in by_name(named) {
             match modalities.iter_mut().find(|input| input.name == given.name) {
                 Some(input) => *input = given,

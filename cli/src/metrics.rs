@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crossmodal::Device;
-use crossmodal::align::{ClosedForm, Data, Recipe, Tried};
+use crossmodal::align::{ClosedForm, Data, Recipe, Tried, pairs};
 use serde_json::{Map, Value, json};
 
 use crate::folder::{CHECKPOINT, HEADS, JOURNAL, METRICS, embeddings};
@@ -108,12 +108,8 @@ pub(crate) fn read(folder: &Path) -> Option<Value> {
     serde_json::from_slice(&std::fs::read(folder.join(METRICS)).ok()?).ok()
 }
 
-/// The modalities of the finished run in a folder, if there is one.
-pub(crate) fn modalities(folder: &Path) -> Vec<String> {
-    read(folder).as_ref().and_then(names).unwrap_or_default()
-}
-
-fn names(metrics: &Value) -> Option<Vec<String>> {
+/// The modalities of a finished run.
+pub(crate) fn names(metrics: &Value) -> Option<Vec<String>> {
     Some(metrics.get("modalities")?.as_object()?.keys().cloned().collect())
 }
 
@@ -154,12 +150,14 @@ pub(crate) fn summary(metrics: &Value, folder: &Path) -> Option<String> {
         let scores = scores::pair_from_json((left, right), metrics)?;
         Some(PairScores { names: (left.clone(), right.clone()), scores })
     };
-    let pairs = (0..names.len()).flat_map(|i| (i + 1..names.len()).map(move |j| (i, j)));
-    let pairs = pairs.map(pair).collect::<Option<Vec<_>>>()?;
+    let pairs = pairs(names.len()).map(pair).collect::<Option<Vec<_>>>()?;
     let checkpoint = number("strength").is_none().then(|| CHECKPOINT.to_string());
     let files = [HEADS, METRICS, JOURNAL].map(String::from).into_iter();
     let files: Vec<_> = files.chain(names.iter().map(|name| embeddings(name))).chain(checkpoint).collect();
-    let files = words::wrapped(&format!("{}: {}", folder.display(), files.join(", ")), 80 - width - 2);
+    let files = words::wrapped(
+        &format!("{}: {}", folder.display(), files.join(", ")),
+        80usize.saturating_sub(width + 2),
+    );
     let title = words::wrapped(&format!("Retrieval among {rows} test rows, {heads}:"), 80).join("\n");
     Some(format!(
         "{lines}{:width$}  {}\n\n{title}\n\n{}\n\

@@ -148,7 +148,7 @@ pub(crate) fn training(run: &Path) -> Result<Vec<Plot>, Failure> {
     let loss = series("loss");
     if loss.is_empty() {
         return Err(Failure::new(format!(
-            "--run {}: expected a run of align, with {JOURNAL}",
+            "--run {}: expected a run of align that trained, with {JOURNAL}: heads by a formula have no curves",
             run.display()
         )));
     }

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let head = heads.of(name).map_err(|_| {
         let names: Vec<_> = heads.heads.iter().map(|head| head.name.as_str()).collect();
         let (file, names) = (args.heads.display(), names.join(", "));
-        Failure::new(format!("{file}: expected one of its heads ({names}), got {name}"))
+        Failure::new(format!("{file}: expected one of its heads ({names}; --modality NAME=FILE), got {name}"))
     })?;
     let features = read_features(source)?;
     if features.cols != head.inputs {

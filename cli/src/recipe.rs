@@ -187,11 +187,17 @@ impl RecipeArgs {
             (self.heads.hidden.is_some(), "--hidden", trained),
             (self.heads.residual_ratio.is_some(), "--residual-ratio", trained),
             (self.heads.freeze.is_some(), "--freeze", trained),
-            (loss.loss.is_some() || loss.smoothing.is_some() || loss.decoupled, "--loss", trained),
-            (loss.hard_negatives.is_some() || loss.queue.is_some(), "--loss", trained),
-            (loss.enqueue.is_some(), "--loss", trained),
-            (loss.margin.is_some() || loss.distance.is_some() || loss.mining.is_some(), "--loss", trained),
-            (loss.softplus || loss.swap, "--loss", trained),
+            (loss.loss.is_some(), "--loss", trained),
+            (loss.smoothing.is_some(), "--smoothing", trained),
+            (loss.decoupled, "--decoupled", trained),
+            (loss.hard_negatives.is_some(), "--hard-negatives", trained),
+            (loss.queue.is_some(), "--queue", trained),
+            (loss.enqueue.is_some(), "--enqueue", trained),
+            (loss.margin.is_some(), "--margin", trained),
+            (loss.distance.is_some(), "--distance", trained),
+            (loss.mining.is_some(), "--mining", trained),
+            (loss.softplus, "--softplus", trained),
+            (loss.swap, "--swap", trained),
         ];
         refuse_others(&others, &format!("--head {kind}"))?;
         Ok(Some(kind))

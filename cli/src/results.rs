@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crossmodal::Device;
-use crossmodal::align::{Data, Heads, retrieval};
+use crossmodal::align::{Data, Heads, pairs, retrieval};
 use crossmodal::io::{Features, write_atomically, write_npy};
 use serde_json::Value;
 
@@ -38,14 +38,12 @@ impl Results {
 
     /// How well each pair of modalities finds each other.
     pub(crate) fn scores(&self) -> Result<Vec<PairScores>, Failure> {
-        let mut all = vec![];
-        for (i, left) in self.projected.iter().enumerate() {
-            for (j, right) in self.projected.iter().enumerate().skip(i + 1) {
-                let name = |side: usize| self.heads.heads[side].name.clone();
-                all.push(PairScores { names: (name(i), name(j)), scores: retrieval(left, right)? });
-            }
-        }
-        Ok(all)
+        let of_pair = |(i, j): (usize, usize)| {
+            let name = |side: usize| self.heads.heads[side].name.clone();
+            let scores = retrieval(&self.projected[i], &self.projected[j])?;
+            Ok(PairScores { names: (name(i), name(j)), scores })
+        };
+        pairs(self.projected.len()).map(of_pair).collect()
     }
 
     /// Writes everything, the metrics last, and shows them.

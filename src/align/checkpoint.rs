@@ -75,7 +75,10 @@ impl Checkpoint {
             head: number(metadata, "head")?,
             freeze: match metadata.get("freeze")?.as_str() {
                 "none" => None,
-                side => Some(side.parse().ok()?),
+                side => {
+                    let mut names = metadata.get("modalities")?.split(", ").map(|own| own.split(' ').next());
+                    Some(names.position(|name| name == Some(side))?)
+                }
             },
             scaling: number(metadata, "scaling")?,
             dropout: number(metadata, "dropout")?,
@@ -111,7 +114,7 @@ impl Trainer {
             ("seed", seed.to_string()),
             ("loss", objective.to_string()),
             ("head", head.to_string()),
-            ("freeze", or_none(freeze.map(|side| side.to_string()))),
+            ("freeze", or_none(freeze.map(|side| self.sides[side].name.clone()))),
             ("warmup_steps", warmup_steps.to_string()),
             ("grad_clip_norm", or_none(self.recipe.grad_clip_norm.map(|norm| norm.to_string()))),
             ("scaling", scaling.to_string()),
@@ -172,7 +175,7 @@ impl Trainer {
         let differs = |(key, here): (String, String)| match (found.get(&key), key.as_str()) {
             (Some(there), _) if *there == here => None,
             // A hash says nothing to people.
-            (_, "data") => Some("the features or their split are others".to_string()),
+            (_, "data") => Some("the features, their split or their classes are others".to_string()),
             (there, _) => {
                 Some(format!("{key} is {} there, {here} here", there.map_or("missing", |there| there)))
             }

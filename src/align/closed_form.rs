@@ -78,7 +78,7 @@ pub struct Tried {
 pub struct ClosedFit {
     /// The heads; their epoch is 0.
     pub heads: Heads,
-    /// Everything that was tried, from strong regularisation to weak.
+    /// Everything that was tried: λ from strong to weak, then every α and β of a cache with the best of them.
     pub tried: Vec<Tried>,
     /// Which of them the heads are: the best mean recall at 10, of equals the first.
     pub best: usize,
@@ -91,7 +91,7 @@ const ROWS: usize = 4096;
 
 /// Fits the heads of two modalities by a formula, in f64, on the host: the same bits whatever device or threads there are. `dim` is
 /// the width of the shared space at most: no more than the narrower modality has directions in which the training rows vary, and for
-/// ridge always the right one's width. Of further views every pair counts.
+/// ridge always the right one's width. Of further views every pair counts; a cache remembers the first ones.
 ///
 /// Errors: more modalities than two; classes, since every row has one partner here; no dimensions; features that the scaling makes
 /// infinite; a matrix that is not positive definite.
@@ -137,7 +137,9 @@ pub fn closed_form(data: &Data, kind: ClosedForm, scaling: Scaling, dim: usize) 
         heads.heads[0].cache = Some(Cache { keys: keys.clone(), values: values.clone(), alpha, beta });
         Ok((strength, Some((alpha, beta)), heads))
     });
-    best_of(pair, &data.split.validation, remembering)
+    let cached = best_of(pair, &data.split.validation, remembering)?;
+    let best = fit.tried.len() + cached.best;
+    Ok(ClosedFit { heads: cached.heads, tried: [fit.tried, cached.tried].concat(), best })
 }
 
 /// Scores each on the validation rows.

@@ -86,6 +86,9 @@ impl Split {
     }
 }
 
+/// A name is that of a file too.
+const LONGEST_NAME: usize = 64;
+
 /// One modality: row i of its features belongs to row i of every other's.
 ///
 /// ```
@@ -155,7 +158,7 @@ impl Data {
 
     /// Any number of modalities from two on.
     ///
-    /// Errors: fewer; two of one name, or one with other characters than letters, digits, `_` and `-`; row counts differ, or the widths of one's views; the split names a row that is not
+    /// Errors: fewer; two of one name, whatever the case, or one that is not 1 to 64 letters, digits, `_` and `-`; row counts differ, or the widths of one's views; the split names a row that is not
     /// there. Example: [`Data`].
     pub fn of_modalities(modalities: Vec<Modality>, split: Split) -> Result<Data> {
         if modalities.len() < 2 {
@@ -171,11 +174,14 @@ impl Data {
             let refuse =
                 |expected: String, got: String| Err(Error::argument(op, modality.argument(), expected, got));
             let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-            if modality.name.is_empty() || !modality.name.chars().all(plain) {
-                return refuse("a name of letters, digits, _ and -".into(), format!("'{}'", modality.name));
+            let name = &modality.name;
+            if !(1..=LONGEST_NAME).contains(&name.len()) || !name.chars().all(plain) {
+                let expected = format!("a name of 1 to {LONGEST_NAME} letters, digits, _ and -");
+                return refuse(expected, format!("'{name}'"));
             }
-            if modalities[..i].iter().any(|other| other.name == modality.name) {
-                return refuse("a name of its own".to_string(), "one that is taken".to_string());
+            // They are names of files, and some file systems take A for a.
+            if modalities[..i].iter().any(|other| other.name.eq_ignore_ascii_case(name)) {
+                return refuse("a name of its own, whatever the case".to_string(), format!("{name} twice"));
             }
             if modality.views.len() > 255 {
                 return refuse("at most 255 further views".to_string(), modality.views.len().to_string());
@@ -255,17 +261,28 @@ impl Data {
     pub(super) fn fingerprint(&self) -> u64 {
         // FNV-1a over 32-bit words.
         let step = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x100_0000_01b3);
-        let all = self.modalities.iter().flat_map(Modality::all);
-        let features = all.flat_map(|f| f.values.iter().map(|v| v.to_bits()));
+        let mut hash = 0xcbf2_9ce4_8422_2325;
+        for modality in &self.modalities {
+            // Where one ends and the next begins counts too.
+            hash = step(hash, modality.views.len() as u32);
+            for own in modality.all() {
+                hash = step(step(hash, own.rows as u32), own.cols as u32);
+                hash = own.values.iter().fold(hash, |hash, v| step(hash, v.to_bits()));
+            }
+        }
         let Split { train, validation, test } = &self.split;
         let rows =
             [train, validation, test].into_iter().flat_map(|part| part.iter().copied().chain([u32::MAX]));
         let classes = self.classes.iter().flatten().flat_map(|class| [*class as u32, (*class >> 32) as u32]);
-        features.chain(rows).chain(classes).fold(0xcbf2_9ce4_8422_2325, step)
+        rows.chain(classes).fold(hash, step)
     }
 }
 
-/// Every pair of so many modalities, in order.
-pub(super) fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Every pair of so many modalities, in order: what is aligned, and scored.
+///
+/// ```
+/// assert!(crossmodal::align::pairs(3).eq([(0, 1), (0, 2), (1, 2)]));
+/// ```
+pub fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).flat_map(move |i| (i + 1..count).map(move |j| (i, j)))
 }

@@ -42,7 +42,7 @@ pub use checkpoint::Checkpoint;
 pub use closed_form::{ClosedFit, ClosedForm, Tried, closed_form};
 pub use correct::Correct;
 pub(crate) use correct::Labels;
-pub use data::{Data, Modality, Split};
+pub use data::{Data, Modality, Split, pairs};
 pub use heads::{Head, Heads};
 pub(crate) use matching::sides;
 pub use matching::{BINS, Matching, cosines, matching};

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Bytes of scratch for a block of similarities: a batch of 2048 pairs keeps them for its backward.
 const SCRATCH: usize = 16 << 20;
 
-/// The loss of a batch, between the embeddings of both sides. Where rows have classes, rows of one class are positives.
+/// The loss of a batch, between the embeddings of two modalities. Where rows have classes, rows of one class are positives.
 ///
 /// ```
 /// use crossmodal::align::Objective;
@@ -200,7 +200,7 @@ impl Objective {
     }
 
     /// Refuses options that a loss does not take.
-    pub(super) fn check(&self, batch_size: usize, train: usize) -> Result<()> {
+    pub(super) fn check(&self, batch_size: usize, train: usize, views: usize) -> Result<()> {
         let refuse =
             |argument, expected: &str, got: String| Err(Error::argument("align", argument, expected, got));
         match *self {
@@ -218,13 +218,20 @@ impl Objective {
                 if !(0. ..=1e6).contains(&hard_negatives) {
                     return refuse("hard negatives", "0 to 1e6", format!("{hard_negatives:?}"));
                 }
-                if queue + batch_size > train {
+                if queue.saturating_add(batch_size) > train {
                     let expected =
                         format!("at most {}: the training rows but for a batch", train - batch_size);
                     return refuse("queue", &expected, queue.to_string());
                 }
                 if queue > 0 && queue < batch_size {
                     return refuse("queue", "0 or at least a batch", queue.to_string());
+                }
+                let keys = batch_size * views;
+                if enqueue_first && queue < keys {
+                    let expected = format!(
+                        "at least the {keys} keys of a batch with all its views, enqueued before the loss"
+                    );
+                    return refuse("queue", &expected, queue.to_string());
                 }
                 Ok(())
             }

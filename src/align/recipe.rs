@@ -23,8 +23,8 @@ pub enum HeadKind {
         /// The width between them.
         hidden: usize,
     },
-    /// Two, mixed with the features as they are: `r f(x) + (1 − r) x` (CLIP-Adapter, Gao et al., 2021). The features of both
-    /// sides must have one width, that of the shared space.
+    /// Two, mixed with the features as they are: `r f(x) + (1 − r) x` (CLIP-Adapter, Gao et al., 2021). The features of all
+    /// modalities must have one width, that of the shared space.
     Residual {
         /// The width between them.
         hidden: usize,
@@ -211,7 +211,8 @@ impl Recipe {
             let expected = format!("fewer than the {steps} steps of the run");
             return refuse("warmup", expected, recipe.warmup_steps);
         }
-        recipe.objective.check(recipe.batch_size, train)?;
+        let views = data.modalities.iter().map(|own| 1 + own.views.len()).max().unwrap_or(1);
+        recipe.objective.check(recipe.batch_size, train, views)?;
         recipe.check_heads(data)
     }
 

@@ -4,7 +4,7 @@ use std::path::MAIN_SEPARATOR;
 use std::process::Stdio;
 
 use crossmodal::align::Heads;
-use crossmodal::io::{Source, read_features};
+use crossmodal::io::{Source, read_features, write_npy};
 
 use crate::{FILES, Place, names};
 
@@ -306,8 +306,18 @@ fn heads_by_a_formula_need_no_training() {
         place.succeed(&format!("project --heads {head}/heads.safetensors --left left.npy --out {head}.npy"));
     }
     // Further views count too.
-    place.succeed(&line("--head cca --dim 3 --left left.npy --out views"));
-    assert!(place.bytes("views/heads.safetensors").len() == place.bytes("cca/heads.safetensors").len());
+    let other: Vec<f32> = (0..360).map(|i| (i as f32 * 0.37).sin()).collect();
+    write_npy(&place.path("other.npy"), 60, 6, &other).unwrap();
+    place.succeed(&line("--head cca --dim 3 --left other.npy --out views"));
+    assert!(place.bytes("views/heads.safetensors") != place.bytes("cca/heads.safetensors"));
+    place.succeed(&line("--head cca --dim 3 --left left.npy --out twice"));
+    let weights = |run: &str| {
+        let heads = Heads::load(&place.path(&format!("{run}/heads.safetensors"))).unwrap();
+        heads.heads[0].layers[0].weight.clone()
+    };
+    // The same view again changes nothing but the rounding.
+    let close = weights("twice").iter().zip(weights("cca")).all(|(a, b)| (a - b).abs() < 1e-4);
+    assert!(close, "a view twice");
     // In the place of a run that was trained, and the other way round: nothing of the old one stays.
     place.succeed(&place.align("--out run"));
     place.succeed(&line("--head cca --out run --force"));
@@ -316,6 +326,7 @@ fn heads_by_a_formula_need_no_training() {
     assert_eq!(names(&place.path("run")), FILES);
     for (flags, words) in [
         ("--head cca --epochs 3", ["--epochs is for heads that are trained", "--head cca"]),
+        ("--head cache --queue 512", ["--queue is for heads that are trained", "--head cache"]),
         ("--head ridge --loss siglip", ["--loss is for heads that are trained", "--head ridge"]),
         ("--head cca --modality c=left.npy", ["--modality: expected two for heads by cca", "got 3"]),
         ("--head cca --dim 0", ["--dim: expected at least 1", "got 0"]),
@@ -345,7 +356,7 @@ fn any_number_of_modalities_is_aligned() {
     place.succeed("project --heads run/heads.safetensors --modality sound=left.npy --out sound.npy");
     place.refuse(
         "project --heads run/heads.safetensors --modality smell=left.npy --out smell.npy",
-        &["one of its heads (image, text, sound)", "got smell"],
+        &["one of its heads (image, text, sound; --modality NAME=FILE)", "got smell"],
     );
     // A run that is resumed knows its modalities, and left and right are names as others are.
     let line = line.replace("--modality image=", "--left ");
@@ -353,15 +364,37 @@ fn any_number_of_modalities_is_aligned() {
     place.succeed(&format!("{line} --out parts --stop-after 2"));
     place.succeed("align --out parts --resume --device cpu");
     assert!(place.bytes("whole/heads.safetensors") == place.bytes("parts/heads.safetensors"));
-    // Nothing of a run stays when one of other modalities takes its place.
+    // Other data are other data, though they are the same numbers one behind the other.
+    let views = "align --left left.npy --left left.npy --right left.npy --dim 4 --epochs 4 --batch-size 8 --device cpu";
+    place.succeed(&format!("{views} --out moved --stop-after 1"));
+    place.refuse(
+        "align --left left.npy --right left.npy --right left.npy --device cpu --out moved --resume",
+        &["of another run", "the features, their split or their classes are others"],
+    );
+    // A file of somebody else's is not taken for one of the run's.
+    std::fs::write(place.path("run/left.npy"), "mine").unwrap();
+    place.refuse(&place.align("--out run --force"), &["left.npy", "not of the run", "in the way"]);
+    std::fs::remove_file(place.path("run/left.npy")).unwrap();
+    // Nor is any outside the folder, whatever an old file says.
+    let metrics = String::from_utf8(place.bytes("run/metrics.json")).unwrap();
+    std::fs::write(place.path("run/metrics.json"), metrics.replace("\"sound\"", "\"../left\"")).unwrap();
+    // Nothing of a run stays when one of other modalities takes its place, though its metrics are gone.
     place.succeed(&place.align("--out run --force"));
+    assert!(place.path("left.npy").exists());
     assert_eq!(names(&place.path("run")), FILES);
+    place.succeed(&format!("{line} --out gone"));
+    std::fs::remove_file(place.path("gone/metrics.json")).unwrap();
+    place.succeed(&place.align("--out gone --force"));
+    assert_eq!(names(&place.path("gone")), FILES);
     for (more, words) in [
         (
             "--modality text=left.npy",
             ["left.npy: expected 5 columns, as pair.safetensors#right has", "got 6"],
         ),
-        ("--modality a.b=left.npy", ["--modality a.b=left.npy: expected a name of letters", "'a.b'"]),
+        ("--modality a.b=left.npy", ["--modality a.b=left.npy: expected a name of 1 to 64 letters", "'a.b'"]),
+        ("--modality a_to_b=left.npy", ["--modality a_to_b: expected a name", "without _to_"]),
+        ("--modality sixteen-letters-=left.npy", ["sixteen-letters-: expected a name", "at most 15"]),
+        ("--modality TEXT=left.npy", ["--modality TEXT=left.npy: expected a name of its own", "TEXT twice"]),
         ("--modality left.npy", ["NAME=FILE", "--modality"]),
         ("--resume", ["--resume needs --out", "which run"]),
     ] {
