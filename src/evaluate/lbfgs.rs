@@ -9,11 +9,11 @@ const SUFFICIENT: f64 = 1e-4;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     /// At most so many steps.
-    pub(super) steps: usize,
+    pub(crate) steps: usize,
     /// No gradient's element is larger.
-    pub(super) gradient: f64,
+    pub(crate) gradient: f64,
 }
 
 /// A step and how the gradient changed with it.
@@ -26,7 +26,7 @@ struct Step {
 
 /// Walks downhill from `x` (Liu and Nocedal, 1989) with steps halved until they bring enough; ends where the gradient is small,
 /// no step brings anything any more, or there have been enough. The function's value there.
-pub(super) fn minimise(
+pub(crate) fn minimise(
     x: &mut Vec<f64>,
     stop: Stop,
     mut function: impl FnMut(&[f64]) -> Result<(f64, Vec<f64>)>,

@@ -25,6 +25,7 @@ mod classification;
 mod geometry;
 mod knn;
 mod lbfgs;
+mod logistic;
 mod probe;
 mod zero_shot;
 
@@ -32,5 +33,7 @@ pub use cache_model::{CacheModel, CacheScores, cache_model};
 pub use classification::{Classification, Labelled};
 pub use geometry::{alignment, modality_gap, uniformity};
 pub use knn::{Knn, knn};
+pub(crate) use lbfgs::{Stop, minimise};
+pub use logistic::Logistic;
 pub use probe::{Probe, ProbeScores, linear_probe};
 pub use zero_shot::zero_shot;

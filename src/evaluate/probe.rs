@@ -1,15 +1,10 @@
 //! The linear probe: what a linear classifier can read off frozen features.
 
-use super::classification::{Classification, Labelled, rank};
-use super::lbfgs::{Stop, minimise};
-use crate::align::{Standardisation, check_widths};
-use crate::autograd::Tape;
+use super::classification::{Classification, Labelled};
+use super::logistic::Logistic;
+use crate::align::check_widths;
 use crate::device::Device;
-use crate::error::{Error, Result};
-use crate::io::Features;
-use crate::nn::{Linear, Parameters};
-use crate::ops::log_softmax::LOG_SOFTMAX;
-use crate::tensor::Tensor;
+use crate::error::Result;
 
 /// How a probe is trained.
 ///
@@ -68,117 +63,21 @@ pub fn linear_probe(
     test: &Labelled<'_>,
     options: &Probe,
 ) -> Result<ProbeScores> {
-    train.check("linear_probe", ["train", "train labels"])?;
-    validation.check("linear_probe", ["validation", "validation labels"])?;
     test.check("linear_probe", ["test", "test labels"])?;
-    check_widths("linear_probe", "validation", train.features, validation.features)?;
     check_widths("linear_probe", "test", train.features, test.features)?;
-    let mut penalties = options.l2.clone();
-    if penalties.is_empty() || penalties.iter().any(|l2| !(*l2 > 0. && l2.is_finite())) {
-        let expected = "at least one, all positive and finite";
-        return Err(Error::argument("linear_probe", "l2", expected, format!("{penalties:?}")));
-    }
-    penalties.sort_by(|a, b| b.total_cmp(a));
-
-    let rows: Vec<_> = (0..train.features.rows as u32).collect();
-    let standardisation = Standardisation::fit(train.features, &rows);
-    let standardised = |features: &Features| {
-        let shape = [features.rows, features.cols];
-        Tensor::from_vec(device, &shape, standardisation.apply(&features.values))
-    };
-    let model = Model::new(device, train, standardised(train.features)?)?;
-    let [for_choice, for_score] = [standardised(validation.features)?, standardised(test.features)?];
-
-    let stop = Stop { steps: options.steps, gradient: 1e-5 };
-    let mut weights = vec![0.; (model.inputs + 1) * model.classes.len()];
-    let mut best: Option<(ProbeScores, Vec<f64>)> = None;
-    for l2 in penalties {
-        minimise(&mut weights, stop, |weights| model.loss(weights, l2))?;
-        let of_validation = model.score(&weights, &for_choice, validation.labels)?;
-        if best.as_ref().is_none_or(|(best, _)| of_validation.top_1 > best.validation.top_1) {
-            let test = of_validation; // replaced once the penalty is chosen
-            best = Some((ProbeScores { test, validation: of_validation, l2 }, weights.clone()));
-        }
-    }
-    let (mut scores, weights) = best.expect("there is a penalty");
-    scores.test = model.score(&weights, &for_score, test.labels)?;
-    Ok(scores)
-}
-
-/// The linear classifier on its training rows.
-struct Model<'a> {
-    device: &'a Device,
-    x: Tensor,
-    inputs: usize,
-    classes: Vec<i64>,
-    /// The class number of each training row.
-    own: Vec<usize>,
-    /// The gradient of the mean loss with respect to the logarithms of the probabilities.
-    upstream: Tensor,
-}
-
-impl Model<'_> {
-    fn new<'a>(device: &'a Device, train: &Labelled<'_>, x: Tensor) -> Result<Model<'a>> {
-        let classes = train.classes();
-        let own: Vec<_> =
-            train.labels.iter().map(|label| classes.partition_point(|class| class < label)).collect();
-        let mut upstream = vec![0f32; own.len() * classes.len()];
-        for (row, &own) in upstream.chunks_exact_mut(classes.len()).zip(&own) {
-            row[own] = -1. / train.labels.len() as f32;
-        }
-        let upstream = Tensor::from_vec(device, &[own.len(), classes.len()], upstream)?;
-        Ok(Model { device, x, inputs: train.features.cols, classes, own, upstream })
-    }
-
-    /// W `[inputs, classes]` and b, one behind the other in `weights`.
-    fn layer(&self, weights: &[f64]) -> Result<(Linear, Parameters)> {
-        let mut parameters = Parameters::default();
-        let classes = self.classes.len();
-        let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
-        let (weight, bias) = weights.split_at(self.inputs * classes);
-        let (weight, bias) = (narrow(weight), narrow(bias));
-        let sizes = (self.inputs, classes);
-        let layer = Linear::from_weights(self.device, &mut parameters, "probe", sizes, weight, bias)?;
-        Ok((layer, parameters))
-    }
-
-    /// The penalised loss and its gradient.
-    fn loss(&self, weights: &[f64], l2: f64) -> Result<(f64, Vec<f64>)> {
-        let (layer, parameters) = self.layer(weights)?;
-        let tape = Tape::new();
-        let bound = parameters.on(&tape);
-        let logits = layer.forward(&tape, &bound, &tape.constant(&self.x))?;
-        let log_p = tape.apply(&LOG_SOFTMAX, (), &[&logits])?;
-        let gradients = tape.backward_from(&log_p, &self.upstream)?;
-        let values = log_p.value().to_vec::<f32>()?;
-        let rows = values.chunks_exact(self.classes.len()).zip(&self.own);
-        let sum: f64 = rows.map(|(row, &own)| -f64::from(row[own])).sum();
-        let penalised = self.inputs * self.classes.len();
-        let squares: f64 = weights[..penalised].iter().map(|w| w * w).sum();
-        let mut gradient = vec![];
-        for part in bound.gradients(&gradients).into_iter().flatten() {
-            gradient.extend(part.to_vec::<f32>()?.into_iter().map(f64::from));
-        }
-        gradient.iter_mut().zip(&weights[..penalised]).for_each(|(g, w)| *g += l2 * w);
-        Ok((sum / self.own.len() as f64 + 0.5 * l2 * squares, gradient))
-    }
-
-    fn score(&self, weights: &[f64], x: &Tensor, labels: &[i64]) -> Result<Classification> {
-        let (layer, parameters) = self.layer(weights)?;
-        let tape = Tape::no_grad();
-        let logits = layer.forward(&tape, &parameters.on(&tape), &tape.constant(x))?;
-        let logits = logits.value().to_vec::<f32>()?;
-        let rank =
-            |(row, label): (&[f32], &i64)| self.classes.binary_search(label).ok().map(|own| rank(row, own));
-        let ranks: Vec<_> = logits.chunks_exact(self.classes.len()).zip(labels).map(rank).collect();
-        Ok(Classification::new(&ranks, labels, self.classes.len()))
-    }
+    let (model, of_validation) = Logistic::fit_as("linear_probe", device, train, validation, options)?;
+    let of_test = model.score(device, test)?;
+    Ok(ProbeScores { test: of_test, validation: of_validation, l2: model.l2 })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::lbfgs::{Stop, minimise};
+    use super::super::logistic::Model;
     use super::*;
+    use crate::io::Features;
     use crate::nn::generator;
+    use crate::tensor::Tensor;
     use rand::RngExt;
 
     fn column(values: &[f32]) -> Features {

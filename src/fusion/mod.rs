@@ -23,9 +23,13 @@ mod concatenation;
 #[cfg(feature = "io")]
 mod data;
 mod deep_set;
+#[cfg(feature = "io")]
+mod experts;
 mod fuser;
 mod gated;
 mod late;
+#[cfg(feature = "io")]
+mod late_rule;
 mod low_rank;
 #[cfg(feature = "io")]
 mod model;
@@ -44,9 +48,13 @@ pub use concatenation::Concatenation;
 #[cfg(feature = "io")]
 pub use data::{FusionData, Target};
 pub use deep_set::DeepSet;
+#[cfg(feature = "io")]
+pub use experts::Experts;
 pub use fuser::{Fuser, FusionKind};
 pub use gated::GatedUnit;
 pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
+#[cfg(feature = "io")]
+pub use late_rule::LateRule;
 pub use low_rank::LowRankFusion;
 #[cfg(feature = "io")]
 pub use model::{Channel, FusionModel, Told};
