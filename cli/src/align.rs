@@ -23,7 +23,7 @@ further view. Without any it takes the emoji data in the folder data: pictures
 left, words right.
 
 Losses: infonce, siglip, supcon, triplet, cosine, vicreg, barlow.
-Heads: linear, mlp, residual (trained); ridge, procrustes, cca, cache (by a\nformula, of two modalities).";
+Heads: linear, mlp, residual (trained); ridge, procrustes, cca, cache (by a\nformula, of two modalities, on the CPU).";
 
 /// Trains heads that bring two or more modalities' features together
 #[derive(clap::Args)]
