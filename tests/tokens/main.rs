@@ -1,0 +1,7 @@
+//! Layers over tokens: each against loops in f64, finite differences, both devices, tokens that are masked.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod multi_head_attention;
+mod plain;
+mod trial;

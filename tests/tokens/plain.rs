@@ -1,0 +1,69 @@
+//! Layers over tokens as loops over one sample, read off the formulas.
+
+use crossmodal::nn::Parameters;
+use std::collections::BTreeMap;
+
+/// One sample's tokens.
+pub(crate) type Tokens = Vec<Vec<f64>>;
+
+/// Parameters by name.
+pub(crate) struct Plain(BTreeMap<String, Vec<f64>>);
+
+impl Plain {
+    pub(crate) fn new(parameters: &Parameters) -> Plain {
+        Plain(parameters.iter().map(|p| (p.name.clone(), p.value.to_f64_vec().unwrap())).collect())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &[f64] {
+        &self.0[name]
+    }
+
+    fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
+        let weight = &self.0[&format!("{name}.weight")];
+        let outputs = weight.len() / x.len();
+        let bias = self.0.get(&format!("{name}.bias")).cloned().unwrap_or(vec![0.; outputs]);
+        let column = |j: usize| (0..x.len()).map(|i| x[i] * weight[i * outputs + j]).sum::<f64>();
+        (0..outputs).map(|j| bias[j] + column(j)).collect()
+    }
+
+    fn all(&self, name: &str, x: &Tokens) -> Tokens {
+        x.iter().map(|row| self.linear(name, row)).collect()
+    }
+
+    /// The result and the probabilities, by head, query and key, of keys that a query sees.
+    pub(crate) fn attention(
+        &self,
+        name: &str,
+        (heads, kv_heads): (usize, usize),
+        [query, key, value]: [&Tokens; 3],
+        sees: &dyn Fn(usize, usize) -> bool,
+    ) -> (Tokens, Vec<Tokens>) {
+        let [q, k, v] = [("query", query), ("key", key), ("value", value)]
+            .map(|(part, x)| self.all(&format!("{name}.{part}"), x));
+        let width = query[0].len() / heads;
+        let (mut joined, mut weights) = (vec![vec![]; query.len()], vec![]);
+        for h in 0..heads {
+            let of_kv = h / (heads / kv_heads) * width;
+            let score = |i: usize, j: usize| {
+                let product = (0..width).map(|c| q[i][h * width + c] * k[j][of_kv + c]).sum::<f64>();
+                product / (width as f64).sqrt()
+            };
+            let probabilities: Tokens = (0..query.len())
+                .map(|i| {
+                    let exp = |j: usize| if sees(i, j) { score(i, j).exp() } else { 0. };
+                    let all: f64 = (0..key.len()).map(exp).sum();
+                    (0..key.len()).map(|j| if all > 0. { exp(j) / all } else { 0. }).collect()
+                })
+                .collect();
+            for (own, p) in joined.iter_mut().zip(&probabilities) {
+                for c in 0..width {
+                    // What is not seen may be NaN.
+                    let seen = (0..key.len()).filter(|&j| p[j] > 0.);
+                    own.push(seen.map(|j| p[j] * v[j][of_kv + c]).sum::<f64>());
+                }
+            }
+            weights.push(probabilities);
+        }
+        (self.all(&format!("{name}.output"), &joined), weights)
+    }
+}
