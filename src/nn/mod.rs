@@ -17,6 +17,7 @@
 
 mod dropout;
 mod embedding;
+pub(crate) mod encoder;
 mod layer_norm;
 mod linear;
 mod mlp;
@@ -29,6 +30,7 @@ pub(crate) mod tokens;
 
 pub use dropout::{Dropout, DropoutStep};
 pub use embedding::Embedding;
+pub use encoder::{Encoder, EncoderLayer, EncoderOptions, NormPlace};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;

@@ -184,19 +184,30 @@ impl MultiHeadAttention {
         value: &Var,
         options: &AttentionOptions,
     ) -> Result<MultiHeadAttended> {
-        let MultiHeadSizes { heads, kv_heads, .. } = self.sizes;
         self.check(query, key, value, options)?;
         let mask = options.key_mask.as_ref();
         let (key, value) = (keep_tokens(tape, key, mask)?, keep_tokens(tape, value, mask)?);
+        self.attend(tape, parameters, [query, &key, &value], options)
+    }
+
+    /// The layer on tokens that have been checked and are finite where they are masked.
+    pub(crate) fn attend(
+        &self,
+        tape: &Tape,
+        parameters: &Bound,
+        [query, key, value]: [&Var; 3],
+        options: &AttentionOptions,
+    ) -> Result<MultiHeadAttended> {
+        let MultiHeadSizes { heads, kv_heads, .. } = self.sizes;
         let q = self.project(tape, parameters, 0, query)?;
-        let k = self.project(tape, parameters, 1, &key)?;
-        let v = self.project(tape, parameters, 2, &value)?;
+        let k = self.project(tape, parameters, 1, key)?;
+        let v = self.project(tape, parameters, 2, value)?;
         let layout = AttentionLayout::Packed { heads, kv_heads };
         let options = AttentionOptions { layout, ..options.clone() };
         // The result, the log-sum-exps, and the weights if there are any.
         let mut attended = tape.apply_all(&ATTENTION, options, &[&q, &k, &v])?.into_iter();
-        let heads = attended.next().expect("attention has a result");
-        Ok(MultiHeadAttended { out: self.project(tape, parameters, 3, &heads)?, weights: attended.nth(1) })
+        let joined = attended.next().expect("attention has a result");
+        Ok(MultiHeadAttended { out: self.project(tape, parameters, 3, &joined)?, weights: attended.nth(1) })
     }
 
     fn check(&self, query: &Var, key: &Var, value: &Var, options: &AttentionOptions) -> Result<()> {

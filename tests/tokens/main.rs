@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod encoder;
 mod multi_head_attention;
 mod plain;
 mod trial;

@@ -1,7 +1,7 @@
 //! Multi-head attention as a layer: against loops in f64, finite differences, both devices, masked tokens, what it starts from.
 
-use crate::plain::{Plain, Tokens};
-use crate::trial::{Trial, close};
+use crate::plain::Plain;
+use crate::trial::{Trial, close, sample};
 use crossmodal::nn::{MultiHeadAttention, MultiHeadSizes, Parameters, generator};
 use crossmodal::ops::{AttentionOptions, AttentionWeights, Corner, Dropout, Mask};
 use crossmodal::{DType, Device, Tensor, autograd::Tape};
@@ -50,11 +50,6 @@ fn cross(sizes: MultiHeadSizes, options: AttentionOptions) -> Trial<'static> {
         let attended = layer.forward(tape, bound, x[0], x[1], x[2], &options).unwrap();
         [attended.out].into_iter().chain(attended.weights).collect()
     })
-}
-
-/// A sample's tokens.
-fn sample((shape, values): &(Vec<usize>, Vec<f64>), b: usize) -> Tokens {
-    values.chunks(shape[2]).skip(b * shape[1]).take(shape[1]).map(<[f64]>::to_vec).collect()
 }
 
 #[test]

@@ -9,6 +9,11 @@ pub(crate) type Tokens = Vec<Vec<f64>>;
 /// Parameters by name.
 pub(crate) struct Plain(BTreeMap<String, Vec<f64>>);
 
+pub(crate) fn sum(a: &Tokens, b: &Tokens) -> Tokens {
+    let row = |(a, b): (&Vec<f64>, &Vec<f64>)| a.iter().zip(b).map(|(a, b)| a + b).collect();
+    a.iter().zip(b).map(row).collect()
+}
+
 impl Plain {
     pub(crate) fn new(parameters: &Parameters) -> Plain {
         Plain(parameters.iter().map(|p| (p.name.clone(), p.value.to_f64_vec().unwrap())).collect())
@@ -28,6 +33,24 @@ impl Plain {
 
     fn all(&self, name: &str, x: &Tokens) -> Tokens {
         x.iter().map(|row| self.linear(name, row)).collect()
+    }
+
+    pub(crate) fn norm(&self, name: &str, x: &Tokens) -> Tokens {
+        let (weight, bias) = (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")));
+        let row = |x: &Vec<f64>| {
+            let mean = x.iter().sum::<f64>() / x.len() as f64;
+            let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / x.len() as f64;
+            let normed = |i: usize| (x[i] - mean) / (variance + 1e-5).sqrt() * weight[i] + bias[i];
+            (0..x.len()).map(normed).collect()
+        };
+        x.iter().map(row).collect()
+    }
+
+    /// Two layers and GELU between them.
+    pub(crate) fn mlp(&self, name: &str, x: &Tokens) -> Tokens {
+        let mut hidden = self.all(&format!("{name}.0"), x);
+        hidden.iter_mut().flatten().for_each(|v| *v = crossmodal::reference::Unary::Gelu.apply(*v));
+        self.all(&format!("{name}.1"), &hidden)
     }
 
     /// The result and the probabilities, by head, query and key, of keys that a query sees.

@@ -1,6 +1,7 @@
 //! A model of several inputs, run anywhere: finite differences in f64, and every device against that.
 
 use crate::common;
+use crate::plain::Tokens;
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::nn::{Bound, Parameters};
 use crossmodal::ops::binary::BINARY;
@@ -29,6 +30,23 @@ pub(crate) fn noise(count: usize, phase: f64) -> Vec<f64> {
     (0..count).map(|i| ((i as f64 + 1.) * 12.9898 + phase * 78.233).sin() * 1.3).collect()
 }
 
+/// A sample's tokens.
+pub(crate) fn sample((shape, values): &(Vec<usize>, Vec<f64>), b: usize) -> Tokens {
+    values.chunks(shape[2]).skip(b * shape[1]).take(shape[1]).map(<[f64]>::to_vec).collect()
+}
+
+fn sum(tape: &Tape, x: &Var) -> Var {
+    let flat = tape.reshape(x, &[x.value().len()]).unwrap();
+    let sum = ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: false };
+    tape.apply(&REDUCE, sum, &[&flat]).unwrap()
+}
+
+/// `Σ (y − target)²`.
+pub(crate) fn squared_error(tape: &Tape, y: &Var, target: &Tensor) -> Var {
+    let error = tape.apply(&BINARY, Binary::Sub, &[y, &tape.constant(target)]).unwrap();
+    sum(tape, &tape.apply(&BINARY, Binary::Mul, &[&error, &error]).unwrap())
+}
+
 impl<'a> Trial<'a> {
     /// A model on the CPU whose every parameter, biases included, becomes another number.
     pub(crate) fn new(
@@ -52,13 +70,10 @@ impl<'a> Trial<'a> {
         let results = (self.forward)(tape, bound, &x.iter().collect::<Vec<_>>());
         let mut loss: Option<Var> = None;
         for (i, y) in results.iter().enumerate() {
-            let count = y.value().len();
-            let upstream = noise(count, 5. + i as f64);
-            let upstream = Tensor::from_f64(y.value().device(), &[count], y.dtype(), upstream).unwrap();
-            let flat = tape.reshape(y, &[count]).unwrap();
-            let product = tape.apply(&BINARY, Binary::Mul, &[&flat, &tape.constant(&upstream)]).unwrap();
-            let sum = ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: false };
-            let own = tape.apply(&REDUCE, sum, &[&product]).unwrap();
+            let upstream = noise(y.value().len(), 5. + i as f64);
+            let like = y.value();
+            let upstream = Tensor::from_f64(like.device(), like.shape(), y.dtype(), upstream).unwrap();
+            let own = sum(tape, &tape.apply(&BINARY, Binary::Mul, &[y, &tape.constant(&upstream)]).unwrap());
             loss = Some(match loss {
                 Some(before) => tape.apply(&BINARY, Binary::Add, &[&before, &own]).unwrap(),
                 None => own,
