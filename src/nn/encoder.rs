@@ -203,7 +203,7 @@ impl EncoderLayer {
     }
 
     /// The layer on tokens that are finite where they are masked, and come out so: no other depends on them.
-    fn run(
+    pub(crate) fn run(
         &self,
         tape: &Tape,
         parameters: &Bound,

@@ -1,7 +1,7 @@
 //! The transformer's encoder.
 
 use crate::common;
-use crate::plain::{Plain, Tokens, sum};
+use crate::plain::Plain;
 use crate::trial::{Trial, close, sample};
 use crossmodal::nn::{
     Bound, Dropout, DropoutStep, Encoder, EncoderLayer, EncoderOptions, NormPlace, Parameters, generator,
@@ -41,24 +41,6 @@ fn trial(
     })
 }
 
-/// A layer by its formula.
-fn layer(plain: &Plain, name: &str, norm: NormPlace, x: &Tokens, kept: &[bool]) -> Tokens {
-    let norms = ["attention_norm", "mlp_norm"].map(|own| format!("{name}.{own}"));
-    let attend =
-        |x: &Tokens| plain.attention(&format!("{name}.attention"), (2, 1), [x; 3], &|_, key| kept[key]).0;
-    let think = |x: &Tokens| plain.mlp(&format!("{name}.mlp"), x);
-    match norm {
-        NormPlace::Before => {
-            let h = sum(x, &attend(&plain.norm(&norms[0], x)));
-            sum(&h, &think(&plain.norm(&norms[1], &h)))
-        }
-        NormPlace::After => {
-            let h = plain.norm(&norms[0], &sum(x, &attend(x)));
-            plain.norm(&norms[1], &sum(&h, &think(&h)))
-        }
-    }
-}
-
 #[test]
 fn it_is_its_formula() {
     for norm in [NormPlace::Before, NormPlace::After] {
@@ -70,15 +52,13 @@ fn it_is_its_formula() {
                 let kept = &kept[b * SHAPE[1]..][..SHAPE[1]];
                 let mut y = sample(&trial.inputs[0], b);
                 for name in ["e.0", "e.1"] {
-                    y = layer(&plain, name, norm, &y, kept);
+                    y = plain.encoder_layer(name, norm, &y, kept);
                 }
                 if norm == NormPlace::Before {
                     y = plain.norm("e.norm", &y);
                 }
-                let dropped = y.iter_mut().zip(kept).filter(|(_, kept)| !**kept);
-                dropped.for_each(|(token, _)| token.fill(0.));
                 let own = &got[b * SHAPE[1] * SHAPE[2]..][..SHAPE[1] * SHAPE[2]];
-                close(own, &y.concat(), 1e-11, &format!("{norm:?}, sample {b}"));
+                close(own, &Plain::kept(y, kept).concat(), 1e-11, &format!("{norm:?}, sample {b}"));
             }
         }
     }

@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod encoder;
+mod fusion;
+mod fusion_options;
 mod multi_head_attention;
 mod plain;
 mod trial;

@@ -1,6 +1,6 @@
 //! Layers over tokens as loops over one sample, read off the formulas.
 
-use crossmodal::nn::Parameters;
+use crossmodal::nn::{NormPlace, Parameters};
 use std::collections::BTreeMap;
 
 /// One sample's tokens.
@@ -9,7 +9,7 @@ pub(crate) type Tokens = Vec<Vec<f64>>;
 /// Parameters by name.
 pub(crate) struct Plain(BTreeMap<String, Vec<f64>>);
 
-pub(crate) fn sum(a: &Tokens, b: &Tokens) -> Tokens {
+fn sum(a: &Tokens, b: &Tokens) -> Tokens {
     let row = |(a, b): (&Vec<f64>, &Vec<f64>)| a.iter().zip(b).map(|(a, b)| a + b).collect();
     a.iter().zip(b).map(row).collect()
 }
@@ -31,8 +31,14 @@ impl Plain {
         (0..outputs).map(|j| bias[j] + column(j)).collect()
     }
 
-    fn all(&self, name: &str, x: &Tokens) -> Tokens {
+    pub(crate) fn all(&self, name: &str, x: &Tokens) -> Tokens {
         x.iter().map(|row| self.linear(name, row)).collect()
+    }
+
+    /// A sample's tokens, those that are not there as 0.
+    pub(crate) fn kept(mut x: Tokens, kept: &[bool]) -> Tokens {
+        x.iter_mut().zip(kept).filter(|(_, kept)| !**kept).for_each(|(token, _)| token.fill(0.));
+        x
     }
 
     pub(crate) fn norm(&self, name: &str, x: &Tokens) -> Tokens {
@@ -51,6 +57,28 @@ impl Plain {
         let mut hidden = self.all(&format!("{name}.0"), x);
         hidden.iter_mut().flatten().for_each(|v| *v = crossmodal::reference::Unary::Gelu.apply(*v));
         self.all(&format!("{name}.1"), &hidden)
+    }
+
+    /// `x + f(norm x)`, or `norm(x + f x)`.
+    pub(crate) fn residual(
+        &self,
+        norm: &str,
+        place: NormPlace,
+        x: &Tokens,
+        f: &dyn Fn(&Tokens) -> Tokens,
+    ) -> Tokens {
+        match place {
+            NormPlace::Before => sum(x, &f(&self.norm(norm, x))),
+            NormPlace::After => self.norm(norm, &sum(x, &f(x))),
+        }
+    }
+
+    /// An encoder's layer of two heads that share keys and values.
+    pub(crate) fn encoder_layer(&self, name: &str, place: NormPlace, x: &Tokens, kept: &[bool]) -> Tokens {
+        let [attention, mlp] = ["attention", "mlp"].map(|own| format!("{name}.{own}"));
+        let attend = |x: &Tokens| self.attention(&attention, (2, 1), [x; 3], &|_, key| kept[key]).0;
+        let h = self.residual(&format!("{attention}_norm"), place, x, &attend);
+        self.residual(&format!("{mlp}_norm"), place, &h, &|h| self.mlp(&mlp, h))
     }
 
     /// The result and the probabilities, by head, query and key, of keys that a query sees.
