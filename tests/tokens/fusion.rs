@@ -249,10 +249,11 @@ fn weights_of_cross_attention_are_those_of_its_formula() {
     });
     let plain = Plain::new(&trial.parameters);
     let mut want = vec![];
-    for b in 0..2 {
+    // The others lack the queries' tokens: what those look at means nothing.
+    for (b, there) in PRESENT[1][..2].iter().enumerate() {
         let [x, c] = [0, 1].map(|m| sample(&trial.inputs[m], b));
         let (x, c) = (plain.norm("f.attention_norm", &x), plain.norm("f.context_norm", &c));
-        let own = plain.attention("f.attention", (2, 1), [&x, &c, &c], &|_, _| PRESENT[1][b]);
+        let own = plain.attention("f.attention", (2, 1), [&x, &c, &c], &|_, _| *there);
         want.extend(own.1.concat().concat());
     }
     for device in [Device::Cpu, common::gpu()] {
