@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod empty;
 mod encoder;
 mod fusion;
 mod fusion_options;
