@@ -19,7 +19,9 @@
 mod arithmetic;
 mod attention_pooling;
 mod class_scores;
+mod co_attention;
 mod concatenation;
+mod cross_attention;
 #[cfg(feature = "io")]
 mod data;
 mod deep_set;
@@ -31,6 +33,7 @@ mod late;
 #[cfg(feature = "io")]
 mod late_rule;
 mod low_rank;
+mod merged;
 #[cfg(feature = "io")]
 mod model;
 mod presence;
@@ -38,13 +41,16 @@ mod presence;
 mod recipe;
 mod selection;
 mod tensor_fusion;
+mod token_batch;
 #[cfg(feature = "io")]
 mod trainer;
 mod vote;
 
 pub use attention_pooling::AttentionPooling;
 pub use class_scores::{ClassScore, ClassScores};
+pub use co_attention::CoAttention;
 pub use concatenation::Concatenation;
+pub use cross_attention::CrossAttention;
 #[cfg(feature = "io")]
 pub use data::{FusionData, Target};
 pub use deep_set::DeepSet;
@@ -56,6 +62,7 @@ pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
 #[cfg(feature = "io")]
 pub use late_rule::LateRule;
 pub use low_rank::LowRankFusion;
+pub use merged::MergedEncoder;
 #[cfg(feature = "io")]
 pub use model::{Channel, FusionModel, Told};
 pub use presence::Presence;
@@ -63,6 +70,7 @@ pub use presence::Presence;
 pub use recipe::FusionRecipe;
 pub use selection::greedy_selection;
 pub use tensor_fusion::TensorFusion;
+pub use token_batch::TokenBatch;
 #[cfg(feature = "io")]
 pub use trainer::{FusionReport, FusionTrainer};
 pub use vote::Ballots;

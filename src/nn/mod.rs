@@ -17,19 +17,24 @@
 
 mod dropout;
 mod embedding;
+pub(crate) mod encoder;
 mod layer_norm;
 mod linear;
 mod mlp;
+mod multi_head_attention;
 mod parameters;
 mod positional_embedding;
 mod projection;
 mod rms_norm;
+pub(crate) mod tokens;
 
 pub use dropout::{Dropout, DropoutStep};
 pub use embedding::Embedding;
+pub use encoder::{Encoder, EncoderLayer, EncoderOptions, NormPlace};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
+pub use multi_head_attention::{MultiHeadAttended, MultiHeadAttention, MultiHeadSizes};
 pub use parameters::{Bound, Parameter, ParameterId, Parameters};
 pub use positional_embedding::PositionalEmbedding;
 pub use projection::{Projection, ProjectionKind};

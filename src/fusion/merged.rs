@@ -1,0 +1,109 @@
+//! Intermediate fusion in one stream.
+
+use super::arithmetic::{add, concat};
+use super::{TokenBatch, check_widths};
+use crate::autograd::{Tape, Var};
+use crate::device::Device;
+use crate::error::Result;
+use crate::nn::{Bound, DropoutStep, Embedding, Encoder, EncoderOptions, Linear, Parameters};
+use crate::ops::Mask;
+use crate::ops::concat::SPLIT;
+use rand::Rng;
+
+/// The merged encoder, a single stream (as ViLT, Kim et al., 2021, or FLAVA's fusion, Singh et al., 2022):
+/// `[y_1; …; y_M] = E([x_1 + e_1; …; x_M + e_M])`, the tokens of all modalities joined along their length, each with a learned
+/// embedding `e_m` of its modality, through an [`Encoder`] in which every token sees all. Tokens of another width than the encoder's are
+/// projected to it first. What is not there is seen by none.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, autograd::Tape, nn::{EncoderOptions, Parameters, generator}};
+/// use crossmodal::fusion::{MergedEncoder, Presence, TokenBatch};
+/// let (cpu, mut parameters, options) = (Device::Cpu, Parameters::default(), EncoderOptions::new(4, 2));
+/// let widths = [4, 3];
+/// let fusion = MergedEncoder::new(&cpu, &mut parameters, "merged", &widths, 2, &options, &mut generator(0, 0))?;
+/// let tape = Tape::new();
+/// let text = tape.leaf(&Tensor::from_slice(&cpu, &[1, 2, 4], &[0.5f32; 8])?);
+/// let image = tape.leaf(&Tensor::from_slice(&cpu, &[1, 5, 3], &[0.5f32; 15])?);
+/// let batch = TokenBatch { tokens: &[&text, &image], masks: &[], presence: &Presence::all(1, 2) };
+/// let y = fusion.forward(&tape, &parameters.on(&tape), &batch, None)?;
+/// assert_eq!((y[0].value().shape(), y[1].value().shape()), (&[1, 2, 4][..], &[1, 5, 4][..]));
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct MergedEncoder {
+    widths: Vec<usize>,
+    /// Of the modalities whose width is not the encoder's.
+    projections: Vec<Option<Linear>>,
+    modalities: Embedding,
+    encoder: Encoder,
+}
+
+impl MergedEncoder {
+    /// Of modalities of these widths, with an encoder of so many layers. Parameters are `name.0.weight` and `name.0.bias` of what
+    /// projects the first modality, and so on; `name.modalities.weight`, normal numbers of deviation 0.02 at first; and
+    /// `name.encoder.…` as [`Encoder`]'s.
+    ///
+    /// Errors: no modality, no layer, a width of 0; heads that do not fit; dropout outside [0, 1); the names are taken; the device's.
+    /// Example: [`MergedEncoder`].
+    pub fn new(
+        device: &Device,
+        parameters: &mut Parameters,
+        name: &str,
+        widths: &[usize],
+        layers: usize,
+        options: &EncoderOptions,
+        random: &mut impl Rng,
+    ) -> Result<MergedEncoder> {
+        check_widths(widths)?;
+        options.check("MergedEncoder")?;
+        let width = options.width;
+        let of_encoder = format!("{name}.encoder");
+        let encoder = Encoder::new(device, parameters, &of_encoder, layers, options, random)?;
+        let mut projection = |(m, &own): (usize, &usize)| {
+            let made = |_| Linear::new(device, parameters, &format!("{name}.{m}"), (own, width), random);
+            (own != width).then_some(()).map(made).transpose()
+        };
+        let projections = widths.iter().enumerate().map(&mut projection).collect::<Result<_>>()?;
+        let (of_modalities, sizes) = (format!("{name}.modalities"), (widths.len(), width));
+        let modalities = Embedding::new(device, parameters, &of_modalities, sizes, random)?;
+        Ok(MergedEncoder { widths: widths.to_vec(), projections, modalities, encoder })
+    }
+
+    /// Each modality's tokens `[batch, length, encoder's width]` with what they found in all; 0 where they are not there. While training
+    /// with the step of its dropout, else with none.
+    ///
+    /// Errors: other modalities; other axes, widths or masks; the operations'. Example: [`MergedEncoder`].
+    pub fn forward(
+        &self,
+        tape: &Tape,
+        bound: &Bound,
+        batch: &TokenBatch<'_>,
+        step: Option<&DropoutStep>,
+    ) -> Result<Vec<Var>> {
+        let (seen, count) = (batch.seen("MergedEncoder", tape, &self.widths)?, self.widths.len());
+        let table = bound.get(self.modalities.weight);
+        let embeddings = tape.apply_all(&SPLIT, (0, vec![1; count]), &[table])?;
+        let mut tokens = vec![];
+        for ((own, projection), embedding) in seen.iter().zip(&self.projections).zip(&embeddings) {
+            let x = match projection {
+                Some(projection) => projection.forward(tape, bound, &own.x)?,
+                None => own.x.clone(),
+            };
+            tokens.push(add(tape, &x, embedding)?);
+        }
+        let lengths: Vec<_> = tokens.iter().map(|x| x.value().shape()[1]).collect();
+        let rows = batch.presence.rows();
+        let mask = seen.iter().any(|own| own.mask.is_some()).then(|| {
+            let of_row = |row: usize| {
+                seen.iter().zip(&lengths).flat_map(move |(own, &length)| {
+                    let is_there = move |at| own.mask.as_ref().is_none_or(|mask| mask.keeps(at));
+                    (row * length..(row + 1) * length).map(is_there)
+                })
+            };
+            Mask::keep(&[rows, lengths.iter().sum()], &(0..rows).flat_map(of_row).collect::<Vec<_>>())
+        });
+        let joined = concat(tape, 1, &tokens)?;
+        let y = self.encoder.forward(tape, bound, &joined, mask.as_ref(), step)?;
+        tape.apply_all(&SPLIT, (1, lengths), &[&y])
+    }
+}

@@ -1,0 +1,98 @@
+//! Tokens of several modalities, and which of them are there.
+
+use super::Presence;
+use crate::autograd::{Tape, Var};
+use crate::error::{Error, Result};
+use crate::nn::tokens::{check_mask, check_tokens, keep_tokens};
+use crate::ops::Mask;
+use crate::ops::keep_rows::KEEP_ROWS;
+use std::sync::Arc;
+
+/// A batch of tokens, as the fusions of tokens take it. A token is there where its modality is and its mask has it; what stands in the
+/// place of another, be it NaN, leaves no trace and gets no gradient.
+///
+/// ```
+/// use crossmodal::{DType, Device, Tensor, autograd::Tape, ops::Mask};
+/// use crossmodal::fusion::{Presence, TokenBatch};
+/// let tape = Tape::new();
+/// let of = |length: usize| tape.leaf(&Tensor::zeros(&Device::Cpu, &[2, length, 8], DType::F32).unwrap());
+/// let (text, image) = (of(3), of(5));
+/// let padding = Mask::keep(&[2, 3], &[true, true, true, true, false, false]); // the second text has one token
+/// let presence = Presence::new(2, vec![None, Some([true, false].into())])?; // and no image
+/// let batch = TokenBatch { tokens: &[&text, &image], masks: &[Some(&padding), None], presence: &presence };
+/// assert_eq!(batch.tokens.len(), 2);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct TokenBatch<'a> {
+    /// `[batch, length, width]` of each modality, lengths and widths of its own.
+    pub tokens: &'a [&'a Var],
+    /// Which tokens there are, `[batch, length]` of each modality; `None` where all are, and nothing at all where that is so of every
+    /// modality.
+    pub masks: &'a [Option<&'a Mask>],
+    /// Which modalities are there in which samples.
+    pub presence: &'a Presence,
+}
+
+/// A modality's tokens with zeros where they are not there.
+pub(super) struct Seen {
+    pub x: Var,
+    /// Which tokens are there; none where all are.
+    pub mask: Option<Mask>,
+    /// Which samples have a token.
+    samples: Arc<[bool]>,
+}
+
+impl TokenBatch<'_> {
+    /// Each modality's tokens. Refuses what does not fit the widths.
+    pub(super) fn seen(&self, fusion: &'static str, tape: &Tape, widths: &[usize]) -> Result<Vec<Seen>> {
+        let (count, presence) = (widths.len(), self.presence);
+        let counts = [("tokens", self.tokens.len()), ("presence", presence.modalities())];
+        let of_masks = (!self.masks.is_empty()).then_some(("masks", self.masks.len()));
+        for (argument, got) in counts.into_iter().chain(of_masks) {
+            if got != count {
+                return Err(Error::argument(
+                    fusion,
+                    argument,
+                    format!("one for each of {count} modalities"),
+                    got,
+                ));
+            }
+        }
+        let mut all = vec![];
+        for (m, (x, &width)) in self.tokens.iter().zip(widths).enumerate() {
+            let [batch, length] = check_tokens(fusion, "tokens", x, width)?;
+            if batch != presence.rows() {
+                let expected = format!("a batch of {}, as the presence has it", presence.rows());
+                return Err(Error::argument(fusion, "tokens", expected, batch));
+            }
+            let own = self.masks.get(m).copied().flatten();
+            check_mask(fusion, own, [batch, length])?;
+            let is_there =
+                |at: usize| presence.is_there(m, at / length) && own.is_none_or(|mask| mask.keeps(at));
+            let there: Vec<_> = (0..batch * length).map(is_there).collect();
+            let samples = match length {
+                0 => vec![false; batch],
+                _ => there.chunks(length).map(|own| own.contains(&true)).collect(),
+            };
+            let mask = there.contains(&false).then(|| Mask::keep(&[batch, length], &there));
+            all.push(Seen { x: keep_tokens(tape, x, mask.as_ref())?, mask, samples: samples.into() });
+        }
+        Ok(all)
+    }
+}
+
+impl Seen {
+    /// What attention over these tokens added to others, exactly 0 in samples that have none.
+    pub(super) fn kept_of(&self, tape: &Tape, added: &Var) -> Result<Var> {
+        match self.samples.contains(&false) {
+            true => tape.apply(&KEEP_ROWS, self.samples.clone(), &[added]),
+            false => Ok(added.clone()),
+        }
+    }
+
+    /// Results in the places of these tokens, 0 where they are not there.
+    pub(super) fn kept(&self, tape: &Tape, y: &Var) -> Result<Var> {
+        keep_tokens(tape, y, self.mask.as_ref())
+    }
+}

@@ -1,0 +1,11 @@
+//! Layers over tokens: each against loops in f64, finite differences, both devices, tokens that are masked.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod empty;
+mod encoder;
+mod fusion;
+mod fusion_options;
+mod multi_head_attention;
+mod plain;
+mod trial;
