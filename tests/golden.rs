@@ -11,9 +11,9 @@ use crossmodal::ops::info_nce::INFO_NCE;
 use crossmodal::ops::l2_normalize::L2_NORMALIZE;
 use crossmodal::ops::layer_norm::{LAYER_NORM, RMS_NORM};
 use crossmodal::ops::{
-    Indices, InfoNceOptions, MatmulOptions, Pairing, Reduce, ReduceOptions, Rule, Unary, clip_global_norm,
-    concat, cosine_similarity, info_nce, l2_normalize, layer_norm, log_sum_exp, matmul, reduce, softmax, sub,
-    unary,
+    Indices, InfoNceOptions, MatmulOptions, Pairing, Reduce, ReduceOptions, Rule, SiglipOptions, Targets,
+    Unary, clip_global_norm, concat, cosine_similarity, info_nce, l2_normalize, layer_norm, log_sum_exp,
+    matmul, reduce, siglip, softmax, sub, unary,
 };
 use crossmodal::{DType, Device, Tensor};
 use everywhere::everywhere;
@@ -279,5 +279,38 @@ fn nothing_reduced_and_rows_without_columns() {
         let product =
             matmul(&none, &Tensor::zeros(device, &[0, 3], dtype).unwrap(), None, &MatmulOptions::default());
         assert_eq!(product.unwrap().to_f64_vec().unwrap(), [0.; 6]);
+    });
+}
+
+/// A row whose positives are all masked counts as masked, in the sigmoid loss too; one that never had any does not.
+#[test]
+fn a_row_that_lost_its_positives_is_masked() {
+    everywhere(|device, dtype| {
+        let of = |rows: usize, phase: f64| {
+            let values: Vec<f64> = (0..rows * 2).map(|i| (i as f64 * 0.9 + phase).sin()).collect();
+            tensor(device, dtype, &[rows, 2], &values)
+        };
+        let (x, y) = (of(4, 0.), of(3, 1.));
+        let (t, b) = (tensor(device, dtype, &[], &[1.]), tensor(device, dtype, &[], &[-0.5]));
+        let loss = |targets: Targets, keep_rows: Option<[bool; 4]>, keep_cols: [bool; 3]| {
+            let keep_rows = keep_rows.map(|keep| keep.into());
+            let options =
+                SiglipOptions { targets, keep_rows, keep_cols: Some(keep_cols.into()), ..Default::default() };
+            siglip(&x, &y, &t, &b, &options).unwrap().item().unwrap()
+        };
+        let cols = [true, false, true];
+        // Row 3 has no partner: it keeps its negatives.
+        let lost = loss(Targets::Diagonal, None, cols);
+        assert_eq!(
+            lost,
+            loss(Targets::Diagonal, Some([true, false, true, true]), cols),
+            "{} {dtype}",
+            device.name()
+        );
+        let classes = || Targets::Classes { rows: [5, 6, 6, -1].into(), cols: [6, 5, 6].into() };
+        // The one column of class 5 is masked, of class 6 two are left.
+        assert_eq!(loss(classes(), None, cols), loss(classes(), Some([false, true, true, true]), cols));
+        assert_ne!(loss(classes(), None, cols), loss(classes(), None, [true; 3]));
+        assert_ne!(lost, loss(Targets::Diagonal, Some([true, false, true, false]), cols), "no partner");
     });
 }

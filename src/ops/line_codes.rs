@@ -5,7 +5,7 @@ use super::keep_rows::keep_rows;
 use crate::error::Result;
 use crate::reference::{Codes, MASKED, NO_CLASS};
 use crate::tensor::Tensor;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 // Flags, as in shaders/lib/codes.wgsl.
@@ -39,6 +39,20 @@ fn masked(codes: Codes, keep: &Option<Arc<[bool]>>, count: usize) -> Codes {
         }
         _ => codes,
     }
+}
+
+/// Rows as they are but for those that had a positive among all columns and have none among those that are kept: masked.
+pub(super) fn without_lost(rows: Codes, [all, kept]: [&Codes; 2], [n, m]: [usize; 2]) -> Codes {
+    if all == kept {
+        return rows;
+    }
+    let of = |cols: &Codes| (0..m).map(|j| cols.at(j)).collect::<HashSet<_>>();
+    let (all, kept) = (of(all), of(kept));
+    let lost = |code: u32| code < NO_CLASS && all.contains(&code) && !kept.contains(&code);
+    if !(0..n).any(|i| lost(rows.at(i))) {
+        return rows;
+    }
+    Codes::Each((0..n).map(|i| rows.at(i)).map(|code| if lost(code) { MASKED } else { code }).collect())
 }
 
 /// Tells a kernel which of its lines have codes.

@@ -15,7 +15,7 @@
 //! ```
 
 use super::info_nce::{Targets, dot};
-use super::line_codes::{codes, flags, kept_rows, on_device};
+use super::line_codes::{codes, flags, kept_rows, on_device, without_lost};
 use super::logit_blocks::{add_products, block_bytes, scratch, similarities, uninit};
 use super::{
     Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, dispatch, expect_inputs,
@@ -95,7 +95,7 @@ pub struct SiglipOptions {
     pub targets: Targets,
     /// Which rows of x there are, the others being masked: no loss, no gradient, whatever is in them.
     pub keep_rows: Option<Arc<[bool]>>,
-    /// Which rows of y there are.
+    /// Which rows of y there are. A row of x whose positives are all masked counts as masked; one that never had any does not.
     pub keep_cols: Option<Arc<[bool]>>,
     /// Mean over the rows (not over the pairs), sum, or a loss per row.
     pub reduction: Reduction,
@@ -207,6 +207,13 @@ fn check([x, y, log_scale, bias]: [&Tensor; 4], options: &SiglipOptions) -> Resu
         }
     }
     let [rows, cols] = codes(&options.targets, [&options.keep_rows, &options.keep_cols], [n, m]);
+    let rows = match options.keep_cols {
+        None => rows,
+        Some(_) => {
+            let [_, all] = codes(&options.targets, [&None, &None], [n, m]);
+            without_lost(rows, [&all, &cols], [n, m])
+        }
+    };
     Ok(Siglip { n, m, d, rows, cols, reduction: options.reduction })
 }
 
