@@ -29,6 +29,7 @@ mod deep_set;
 mod experts;
 mod fuser;
 mod gated;
+mod gated_cross_attention;
 mod late;
 #[cfg(feature = "io")]
 mod late_rule;
@@ -58,6 +59,7 @@ pub use deep_set::DeepSet;
 pub use experts::Experts;
 pub use fuser::{Fuser, FusionKind};
 pub use gated::GatedUnit;
+pub use gated_cross_attention::GatedCrossAttention;
 pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
 #[cfg(feature = "io")]
 pub use late_rule::LateRule;

@@ -2,7 +2,9 @@
 
 use crate::common;
 use crossmodal::autograd::{Tape, Var};
-use crossmodal::fusion::{CoAttention, CrossAttention, MergedEncoder, Presence, TokenBatch};
+use crossmodal::fusion::{
+    CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
+};
 use crossmodal::nn::{
     Encoder, EncoderOptions, MultiHeadAttention, MultiHeadSizes, NormPlace, Parameters, generator,
 };
@@ -32,6 +34,7 @@ fn sizes_of_nothing_and_of_one() {
         let attention = MultiHeadAttention::new(&device, &mut p, "a", MultiHeadSizes::new(4, 2), &mut random);
         let encoder = Encoder::new(&device, &mut p, "e", 1, &options, &mut random).unwrap();
         let cross = CrossAttention::new(&device, &mut p, "x", 4, &options, &mut random).unwrap();
+        let gated = GatedCrossAttention::new(&device, &mut p, "g", 4, &options, &mut random).unwrap();
         let merged = MergedEncoder::new(&device, &mut p, "m", &[4, 4], 1, &options, &mut random).unwrap();
         let after = EncoderOptions { norm: NormPlace::After, ..options };
         let co = CoAttention::new(&device, &mut p, "c", &[after, options], &mut random).unwrap();
@@ -48,6 +51,7 @@ fn sizes_of_nothing_and_of_one() {
             let presence = Presence::all(batch, 2);
             let both = TokenBatch { tokens: &[&x, &c], masks: &[None, Some(&mask)], presence: &presence };
             check(&tape, &x, &cross.forward(&tape, &bound, &both, None).unwrap(), shape);
+            check(&tape, &x, &gated.forward(&tape, &bound, &both, None).unwrap(), shape);
             let [y, z] = co.forward(&tape, &bound, &both, None).unwrap();
             check(&tape, &x, &y, shape);
             check(&tape, &c, &z, [batch, keys, 4]);

@@ -1,8 +1,10 @@
 //! What fusions of tokens are made with: numbers for dropout, refusals.
 
 use crossmodal::autograd::{Tape, Var};
-use crossmodal::fusion::{CoAttention, CrossAttention, MergedEncoder, Presence, TokenBatch};
-use crossmodal::nn::{EncoderOptions, Parameters, generator};
+use crossmodal::fusion::{
+    CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
+};
+use crossmodal::nn::{EncoderOptions, NormPlace, Parameters, generator};
 use crossmodal::ops::Mask;
 use crossmodal::{DType, Device, Tensor};
 
@@ -16,9 +18,13 @@ fn every_dropout_has_a_number_of_its_own() {
     };
     let (cpu, mut random) = (Device::Cpu, generator(0, 0));
     let cross = CrossAttention::new(&cpu, &mut p, "a", 4, &options(6, 0), &mut random).unwrap();
+    let gated = GatedCrossAttention::new(&cpu, &mut p, "g", 4, &options(6, 0), &mut random).unwrap();
     let co = CoAttention::new(&cpu, &mut p, "b", &[options(6, 0), options(4, 3)], &mut random).unwrap();
     let merged = MergedEncoder::new(&cpu, &mut p, "c", &[6, 4, 6], 3, &options(6, 0), &mut random).unwrap();
-    for (debug, count) in [(format!("{cross:?}"), 2), (format!("{co:?}"), 6), (format!("{merged:?}"), 6)] {
+    let gated = (format!("{gated:?}"), 2);
+    for (debug, count) in
+        [gated, (format!("{cross:?}"), 2), (format!("{co:?}"), 6), (format!("{merged:?}"), 6)]
+    {
         for layer in 0..count {
             assert_eq!(debug.matches(&format!("layer: {layer} }}")).count(), 1, "{layer}: {debug}");
         }
@@ -33,7 +39,14 @@ fn what_does_not_fit_is_refused() {
     let (cpu, mut p, sound) = (Device::Cpu, Parameters::default(), EncoderOptions::new(6, 2));
     let random = || generator(0, 0);
     let narrow = EncoderOptions { width: 0, ..sound };
+    let after = EncoderOptions { norm: NormPlace::After, ..sound };
+    let gated = |p: &mut Parameters, context, options| {
+        GatedCrossAttention::new(&cpu, p, "g", context, options, &mut random()).map(drop)
+    };
     let refused = [
+        (gated(&mut p, 4, &after), "GatedCrossAttention: norm: expected norms before"),
+        (gated(&mut p, 4, &narrow), "at least one feature"),
+        (gated(&mut p, 0, &sound), "at least one feature"),
         (CrossAttention::new(&cpu, &mut p, "a", 0, &sound, &mut random()).map(drop), "at least one feature"),
         (CrossAttention::new(&cpu, &mut p, "b", 4, &narrow, &mut random()).map(drop), "at least one feature"),
         (

@@ -1,0 +1,74 @@
+//! Fusions of tokens as loops over one sample, read off the formulas.
+
+use crate::plain::{Plain, Tokens};
+use crate::setup::{Kind, LENGTHS, Setup, WIDTHS};
+use crossmodal::nn::NormPlace;
+
+impl Setup {
+    /// The results of one sample by the formulas.
+    pub(crate) fn formula(self, plain: &Plain, x: &[Tokens], there: &[Vec<bool>]) -> Vec<Tokens> {
+        let all = x;
+        let cross = |name: &str, own: usize, other: usize| {
+            plain.residual(&format!("{name}.attention_norm"), self.norm, &x[own], &|x| {
+                if !there[other].contains(&true) {
+                    return vec![vec![0.; x[0].len()]; x.len()];
+                }
+                let context = plain.norm(&format!("{name}.context_norm"), &all[other]);
+                plain
+                    .attention(&format!("{name}.attention"), (2, 1), [x, &context, &context], &|_, j| {
+                        there[other][j]
+                    })
+                    .0
+            })
+        };
+        let y = match self.kind {
+            Kind::Cross => {
+                let h = cross("f", 0, 1);
+                vec![plain.residual("f.mlp_norm", self.norm, &h, &|h| plain.mlp("f.mlp", h))]
+            }
+            Kind::Gated => vec![self.gated(plain, x, there)],
+            Kind::Co => {
+                let one = |m: usize| {
+                    let h = cross(&format!("f.{m}"), m, 1 - m);
+                    plain.encoder_layer(&format!("f.{m}.layer"), self.norm, &h, &there[m])
+                };
+                vec![one(0), one(1)]
+            }
+            Kind::Merged => self.merged(plain, x, &there.concat()),
+        };
+        y.into_iter().zip(there).map(|(y, there)| Plain::kept(y, there)).collect()
+    }
+
+    fn gated(self, plain: &Plain, x: &[Tokens], there: &[Vec<bool>]) -> Tokens {
+        let let_in = |gate: &str, mut added: Tokens| {
+            added.iter_mut().flatten().for_each(|v| *v *= plain.get(gate)[0].tanh());
+            added
+        };
+        let attended = |own: &Tokens| {
+            if !there[1].contains(&true) {
+                return vec![vec![0.; own[0].len()]; own.len()];
+            }
+            let sees = |_, key: usize| there[1][key];
+            let_in("f.attention_gate", plain.attention("f.attention", (2, 1), [own, &x[1], &x[1]], &sees).0)
+        };
+        let h = plain.residual("f.attention_norm", self.norm, &x[0], &attended);
+        plain.residual("f.mlp_norm", self.norm, &h, &|h| let_in("f.mlp_gate", plain.mlp("f.mlp", h)))
+    }
+
+    fn merged(self, plain: &Plain, x: &[Tokens], there: &[bool]) -> Vec<Tokens> {
+        let embedded = x.iter().enumerate().flat_map(|(m, x)| {
+            let x = if WIDTHS[m] == 6 { x.clone() } else { plain.all(&format!("f.{m}"), x) };
+            let own = &plain.get("f.modalities.weight")[m * 6..][..6];
+            let row = |x: Vec<f64>| x.iter().zip(own).map(|(x, e)| x + e).collect::<Vec<_>>();
+            x.into_iter().map(row).collect::<Tokens>()
+        });
+        let mut y: Tokens = embedded.collect();
+        for i in 0..2 {
+            y = plain.encoder_layer(&format!("f.encoder.{i}"), self.norm, &y, there);
+        }
+        if self.norm == NormPlace::Before {
+            y = plain.norm("f.encoder.norm", &y);
+        }
+        LENGTHS.map(|length| y.drain(..length).collect()).into()
+    }
+}
