@@ -18,6 +18,7 @@
 
 mod arithmetic;
 mod attention_pooling;
+mod bottleneck;
 mod class_scores;
 mod co_attention;
 mod concatenation;
@@ -41,6 +42,7 @@ mod presence;
 #[cfg(feature = "io")]
 mod recipe;
 mod selection;
+mod streams;
 mod tensor_fusion;
 mod token_batch;
 #[cfg(feature = "io")]
@@ -48,6 +50,7 @@ mod trainer;
 mod vote;
 
 pub use attention_pooling::AttentionPooling;
+pub use bottleneck::{BottleneckFusion, Bottlenecked};
 pub use class_scores::{ClassScore, ClassScores};
 pub use co_attention::CoAttention;
 pub use concatenation::Concatenation;

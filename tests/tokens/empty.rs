@@ -3,7 +3,7 @@
 use crate::common;
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::fusion::{
-    CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
+    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
 };
 use crossmodal::nn::{
     Encoder, EncoderOptions, MultiHeadAttention, MultiHeadSizes, NormPlace, Parameters, generator,
@@ -36,6 +36,8 @@ fn sizes_of_nothing_and_of_one() {
         let cross = CrossAttention::new(&device, &mut p, "x", 4, &options, &mut random).unwrap();
         let gated = GatedCrossAttention::new(&device, &mut p, "g", 4, &options, &mut random).unwrap();
         let merged = MergedEncoder::new(&device, &mut p, "m", &[4, 4], 1, &options, &mut random).unwrap();
+        let few =
+            BottleneckFusion::new(&device, &mut p, "b", &[4, 4], (2, 2), &options, &mut random).unwrap();
         let after = EncoderOptions { norm: NormPlace::After, ..options };
         let co = CoAttention::new(&device, &mut p, "c", &[after, options], &mut random).unwrap();
         for (batch, queries, keys) in [(2, 3, 0), (2, 0, 3), (0, 3, 2), (1, 1, 1), (2, 0, 0)] {
@@ -58,6 +60,10 @@ fn sizes_of_nothing_and_of_one() {
             let all = merged.forward(&tape, &bound, &both, None).unwrap();
             check(&tape, &x, &all[0], shape);
             check(&tape, &c, &all[1], [batch, keys, 4]);
+            let all = few.forward(&tape, &bound, &both, None).unwrap();
+            check(&tape, &x, &all.tokens[0], shape);
+            check(&tape, &c, &all.tokens[1], [batch, keys, 4]);
+            check(&tape, &x, &all.bottleneck, [batch, 2, 4]);
         }
     }
 }

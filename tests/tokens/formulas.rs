@@ -35,6 +35,7 @@ impl Setup {
                 vec![one(0), one(1)]
             }
             Kind::Merged => self.merged(plain, x, &there.concat()),
+            Kind::Bottleneck => return self.bottleneck(plain, x, there),
         };
         y.into_iter().zip(there).map(|(y, there)| Plain::kept(y, there)).collect()
     }
@@ -55,9 +56,38 @@ impl Setup {
         plain.residual("f.mlp_norm", self.norm, &h, &|h| let_in("f.mlp_gate", plain.mlp("f.mlp", h)))
     }
 
+    /// A modality's tokens in the width of the others.
+    fn wide(plain: &Plain, m: usize, x: &Tokens) -> Tokens {
+        if WIDTHS[m] == 6 { x.clone() } else { plain.all(&format!("f.{m}"), x) }
+    }
+
+    /// The tokens, then the bottleneck.
+    fn bottleneck(self, plain: &Plain, x: &[Tokens], there: &[Vec<bool>]) -> Vec<Tokens> {
+        let mut x: Vec<_> = x.iter().enumerate().map(|(m, x)| Self::wide(plain, m, x)).collect();
+        let mut z: Tokens = plain.get("f.bottleneck.weight").chunks(6).map(<[f64]>::to_vec).collect();
+        let count = there.iter().filter(|own| own.contains(&true)).count() as f64;
+        for layer in 0..2 {
+            let mut mean = vec![vec![0.; 6]; z.len()];
+            for (m, own) in x.iter_mut().enumerate() {
+                let joined = [own.clone(), z.clone()].concat();
+                let kept = [there[m].clone(), vec![true; z.len()]].concat();
+                let mut y = plain.encoder_layer(&format!("f.layers.{layer}.{m}"), self.norm, &joined, &kept);
+                let found = y.split_off(own.len());
+                *own = y;
+                if there[m].contains(&true) {
+                    let sums = mean.iter_mut().flatten().zip(found.iter().flatten());
+                    sums.for_each(|(sum, v)| *sum += v / count);
+                }
+            }
+            z = mean;
+        }
+        let kept = x.into_iter().zip(there).map(|(x, there)| Plain::kept(x, there));
+        kept.chain([z]).collect()
+    }
+
     fn merged(self, plain: &Plain, x: &[Tokens], there: &[bool]) -> Vec<Tokens> {
         let embedded = x.iter().enumerate().flat_map(|(m, x)| {
-            let x = if WIDTHS[m] == 6 { x.clone() } else { plain.all(&format!("f.{m}"), x) };
+            let x = Self::wide(plain, m, x);
             let own = &plain.get("f.modalities.weight")[m * 6..][..6];
             let row = |x: Vec<f64>| x.iter().zip(own).map(|(x, e)| x + e).collect::<Vec<_>>();
             x.into_iter().map(row).collect::<Tokens>()

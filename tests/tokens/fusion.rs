@@ -2,15 +2,12 @@
 
 use crate::common;
 use crate::plain::Plain;
-use crate::setup::{BATCH, KINDS, Kind, LENGTHS, PRESENT, Setup, WIDTHS, setups};
+use crate::setup::{ATTENDING, BATCH, KINDS, Kind, LENGTHS, PRESENT, Setup, WIDTHS, setups};
 use crate::trial::{Trial, close, sample};
 use crossmodal::fusion::{CrossAttention, TokenBatch};
 use crossmodal::nn::{NormPlace, Parameters, generator};
 use crossmodal::ops::AttentionWeights;
 use crossmodal::{DType, Device, Tensor};
-
-/// Those whose attention is from one modality to another.
-const ATTENDING: [Kind; 3] = [Kind::Cross, Kind::Gated, Kind::Co];
 
 #[test]
 fn each_is_its_formula() {
@@ -106,5 +103,31 @@ fn weights_of_cross_attention_are_those_of_its_formula() {
     for device in [Device::Cpu, common::gpu()] {
         let got = trial.run(&device, DType::F32).results.concat();
         close(&got[..want.len()], &want, 1e-5, &format!("weights on {}", device.name()));
+    }
+}
+
+/// What only a modality that a sample lacks goes through leaves it the same, to the bit, and moves every other.
+#[test]
+fn weights_of_a_missing_modality_change_nothing() {
+    let kinds = [(Kind::Merged, "f.1."), (Kind::Bottleneck, "f.1."), (Kind::Bottleneck, "f.layers.0.1.")];
+    for device in [Device::Cpu, common::gpu()] {
+        for (kind, own) in kinds {
+            let mut trial = Setup { kind, norm: NormPlace::Before, gaps: true, dropout: 0. }.trial();
+            let before = trial.run(&device, DType::F32).results;
+            for parameter in trial.parameters.iter_mut().filter(|p| p.name.starts_with(own)) {
+                let (shape, values) =
+                    (parameter.value.shape().to_vec(), parameter.value.to_f64_vec().unwrap());
+                let values = values.iter().map(|v| 0.5 - v).collect();
+                parameter.value = Tensor::from_f64(&Device::Cpu, &shape, DType::F64, values).unwrap();
+            }
+            let after = trial.run(&device, DType::F32).results;
+            for (m, (before, after)) in before.iter().zip(&after).enumerate() {
+                let size = before.len() / BATCH;
+                for (b, (before, after)) in before.chunks(size).zip(after.chunks(size)).enumerate() {
+                    let moved = PRESENT[1][b] && PRESENT.get(m).is_none_or(|of| of[b]);
+                    assert_eq!(before != after, moved, "{kind:?} on {}: {m} of sample {b}", device.name());
+                }
+            }
+        }
     }
 }

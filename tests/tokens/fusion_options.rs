@@ -2,7 +2,7 @@
 
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::fusion::{
-    CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
+    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
 };
 use crossmodal::nn::{EncoderOptions, NormPlace, Parameters, generator};
 use crossmodal::ops::Mask;
@@ -21,16 +21,18 @@ fn every_dropout_has_a_number_of_its_own() {
     let gated = GatedCrossAttention::new(&cpu, &mut p, "g", 4, &options(6, 0), &mut random).unwrap();
     let co = CoAttention::new(&cpu, &mut p, "b", &[options(6, 0), options(4, 3)], &mut random).unwrap();
     let merged = MergedEncoder::new(&cpu, &mut p, "c", &[6, 4, 6], 3, &options(6, 0), &mut random).unwrap();
-    let gated = (format!("{gated:?}"), 2);
+    let (widths, random) = ([6, 4, 6], &mut random);
+    let few = BottleneckFusion::new(&cpu, &mut p, "f", &widths, (2, 2), &options(6, 0), random).unwrap();
+    let (gated, few) = ((format!("{gated:?}"), 2), (format!("{few:?}"), 12));
     for (debug, count) in
-        [gated, (format!("{cross:?}"), 2), (format!("{co:?}"), 6), (format!("{merged:?}"), 6)]
+        [gated, few, (format!("{cross:?}"), 2), (format!("{co:?}"), 6), (format!("{merged:?}"), 6)]
     {
         for layer in 0..count {
             assert_eq!(debug.matches(&format!("layer: {layer} }}")).count(), 1, "{layer}: {debug}");
         }
         assert_eq!(debug.matches("Dropout {").count(), count, "{debug}");
     }
-    let same = CoAttention::new(&cpu, &mut p, "d", &[options(6, 0), options(4, 2)], &mut random).unwrap_err();
+    let same = CoAttention::new(&cpu, &mut p, "d", &[options(6, 0), options(4, 2)], random).unwrap_err();
     assert!(same.to_string().contains("first_dropout: expected numbers 3 apart"), "{same}");
 }
 
@@ -43,7 +45,15 @@ fn what_does_not_fit_is_refused() {
     let gated = |p: &mut Parameters, context, options| {
         GatedCrossAttention::new(&cpu, p, "g", context, options, &mut random()).map(drop)
     };
+    let few = |p: &mut Parameters, widths: &[usize], sizes, options| {
+        BottleneckFusion::new(&cpu, p, "b", widths, sizes, options, &mut random()).map(drop)
+    };
     let refused = [
+        (few(&mut p, &[], (1, 1), &sound), "at least one modality"),
+        (few(&mut p, &[6, 0], (1, 1), &sound), "at least one modality, each of at least one feature"),
+        (few(&mut p, &[6], (0, 1), &sound), "sizes: expected at least one shared token and layer"),
+        (few(&mut p, &[6], (1, 0), &sound), "sizes: expected at least one shared token and layer"),
+        (few(&mut p, &[6], (1, 1), &narrow), "at least one feature"),
         (gated(&mut p, 4, &after), "GatedCrossAttention: norm: expected norms before"),
         (gated(&mut p, 4, &narrow), "at least one feature"),
         (gated(&mut p, 0, &sound), "at least one feature"),

@@ -4,7 +4,7 @@ use crate::trial::Trial;
 use crossmodal::Device;
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::fusion::{
-    CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
+    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
 };
 use crossmodal::nn::{Bound, DropoutStep, EncoderOptions, NormPlace, Parameters, generator};
 use crossmodal::ops::Mask;
@@ -27,9 +27,13 @@ pub(crate) enum Kind {
     Gated,
     Co,
     Merged,
+    Bottleneck,
 }
 
-pub(crate) const KINDS: [Kind; 4] = [Kind::Cross, Kind::Gated, Kind::Co, Kind::Merged];
+pub(crate) const KINDS: [Kind; 5] = [Kind::Cross, Kind::Gated, Kind::Co, Kind::Merged, Kind::Bottleneck];
+
+/// Those whose attention is from one modality to another.
+pub(crate) const ATTENDING: [Kind; 3] = [Kind::Cross, Kind::Gated, Kind::Co];
 
 /// A fusion, whether something is missing, and what it drops.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +58,7 @@ pub(crate) fn setups() -> Vec<Setup> {
 
 impl Setup {
     pub(crate) fn modalities(self) -> usize {
-        if self.kind == Kind::Merged { 3 } else { 2 }
+        if ATTENDING.contains(&self.kind) { 2 } else { 3 }
     }
 
     pub(crate) fn options(self, width: usize, first_dropout: u64) -> EncoderOptions {
@@ -103,6 +107,14 @@ impl Setup {
             Kind::Merged => {
                 let own = MergedEncoder::new(&cpu, p, "f", &WIDTHS, 2, &wide, &mut random).unwrap();
                 Box::new(move |tape, bound, x| own.forward(tape, bound, x, step.as_ref()).unwrap())
+            }
+            Kind::Bottleneck => {
+                let own = BottleneckFusion::new(&cpu, p, "f", &WIDTHS, (2, 2), &wide, &mut random).unwrap();
+                Box::new(move |tape, bound, x| {
+                    let mut y = own.forward(tape, bound, x, step.as_ref()).unwrap();
+                    y.tokens.push(y.bottleneck);
+                    y.tokens
+                })
             }
         }
     }
