@@ -41,6 +41,7 @@ mod model;
 mod presence;
 #[cfg(feature = "io")]
 mod recipe;
+mod resampler;
 mod selection;
 mod streams;
 mod tensor_fusion;
@@ -73,6 +74,7 @@ pub use model::{Channel, FusionModel, Told};
 pub use presence::Presence;
 #[cfg(feature = "io")]
 pub use recipe::FusionRecipe;
+pub use resampler::Resampler;
 pub use selection::greedy_selection;
 pub use tensor_fusion::TensorFusion;
 pub use token_batch::TokenBatch;

@@ -3,7 +3,8 @@
 use crate::common;
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::fusion::{
-    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
+    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, Resampler,
+    TokenBatch,
 };
 use crossmodal::nn::{
     Encoder, EncoderOptions, MultiHeadAttention, MultiHeadSizes, NormPlace, Parameters, generator,
@@ -38,6 +39,7 @@ fn sizes_of_nothing_and_of_one() {
         let merged = MergedEncoder::new(&device, &mut p, "m", &[4, 4], 1, &options, &mut random).unwrap();
         let few =
             BottleneckFusion::new(&device, &mut p, "b", &[4, 4], (2, 2), &options, &mut random).unwrap();
+        let resampler = Resampler::new(&device, &mut p, "r", &[4, 4], (2, 2), &options, &mut random).unwrap();
         let after = EncoderOptions { norm: NormPlace::After, ..options };
         let co = CoAttention::new(&device, &mut p, "c", &[after, options], &mut random).unwrap();
         for (batch, queries, keys) in [(2, 3, 0), (2, 0, 3), (0, 3, 2), (1, 1, 1), (2, 0, 0)] {
@@ -64,6 +66,7 @@ fn sizes_of_nothing_and_of_one() {
             check(&tape, &x, &all.tokens[0], shape);
             check(&tape, &c, &all.tokens[1], [batch, keys, 4]);
             check(&tape, &x, &all.bottleneck, [batch, 2, 4]);
+            check(&tape, &c, &resampler.forward(&tape, &bound, &both, None).unwrap(), [batch, 2, 4]);
         }
     }
 }

@@ -35,6 +35,7 @@ impl Setup {
                 vec![one(0), one(1)]
             }
             Kind::Merged => self.merged(plain, x, &there.concat()),
+            Kind::Resampler => return vec![self.resampled(plain, x, &there.concat())],
             Kind::Bottleneck => return self.bottleneck(plain, x, there),
         };
         y.into_iter().zip(there).map(|(y, there)| Plain::kept(y, there)).collect()
@@ -85,14 +86,35 @@ impl Setup {
         kept.chain([z]).collect()
     }
 
-    fn merged(self, plain: &Plain, x: &[Tokens], there: &[bool]) -> Vec<Tokens> {
+    /// All tokens, each with its modality's embedding.
+    fn embedded(plain: &Plain, x: &[Tokens]) -> Tokens {
         let embedded = x.iter().enumerate().flat_map(|(m, x)| {
-            let x = Self::wide(plain, m, x);
             let own = &plain.get("f.modalities.weight")[m * 6..][..6];
             let row = |x: Vec<f64>| x.iter().zip(own).map(|(x, e)| x + e).collect::<Vec<_>>();
-            x.into_iter().map(row).collect::<Tokens>()
+            Self::wide(plain, m, x).into_iter().map(row).collect::<Tokens>()
         });
-        let mut y: Tokens = embedded.collect();
+        embedded.collect()
+    }
+
+    fn resampled(self, plain: &Plain, x: &[Tokens], there: &[bool]) -> Tokens {
+        let x = Self::embedded(plain, x);
+        let mut z: Tokens = plain.get("f.latents.weight").chunks(6).map(<[f64]>::to_vec).collect();
+        for layer in 0..2 {
+            let [attention, mlp, context] =
+                ["attention", "mlp", "context_norm"].map(|own| format!("f.layers.{layer}.{own}"));
+            let attended = |z: &Tokens| {
+                let keys = [plain.norm(&context, &x), z.clone()].concat();
+                let sees = |_, key: usize| there.get(key).is_none_or(|there| *there);
+                plain.attention(&attention, (2, 1), [z, &keys, &keys], &sees).0
+            };
+            let h = plain.residual(&format!("{attention}_norm"), self.norm, &z, &attended);
+            z = plain.residual(&format!("{mlp}_norm"), self.norm, &h, &|h| plain.mlp(&mlp, h));
+        }
+        if self.norm == NormPlace::Before { plain.norm("f.norm", &z) } else { z }
+    }
+
+    fn merged(self, plain: &Plain, x: &[Tokens], there: &[bool]) -> Vec<Tokens> {
+        let mut y = Self::embedded(plain, x);
         for i in 0..2 {
             y = plain.encoder_layer(&format!("f.encoder.{i}"), self.norm, &y, there);
         }

@@ -2,7 +2,8 @@
 
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::fusion::{
-    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
+    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, Resampler,
+    TokenBatch,
 };
 use crossmodal::nn::{EncoderOptions, NormPlace, Parameters, generator};
 use crossmodal::ops::Mask;
@@ -24,8 +25,10 @@ fn every_dropout_has_a_number_of_its_own() {
     let (widths, random) = ([6, 4, 6], &mut random);
     let few = BottleneckFusion::new(&cpu, &mut p, "f", &widths, (2, 2), &options(6, 0), random).unwrap();
     let (gated, few) = ((format!("{gated:?}"), 2), (format!("{few:?}"), 12));
+    let resampler = Resampler::new(&cpu, &mut p, "r", &widths, (2, 2), &options(6, 0), random).unwrap();
+    let resampler = (format!("{resampler:?}"), 4);
     for (debug, count) in
-        [gated, few, (format!("{cross:?}"), 2), (format!("{co:?}"), 6), (format!("{merged:?}"), 6)]
+        [resampler, gated, few, (format!("{cross:?}"), 2), (format!("{co:?}"), 6), (format!("{merged:?}"), 6)]
     {
         for layer in 0..count {
             assert_eq!(debug.matches(&format!("layer: {layer} }}")).count(), 1, "{layer}: {debug}");
@@ -48,7 +51,14 @@ fn what_does_not_fit_is_refused() {
     let few = |p: &mut Parameters, widths: &[usize], sizes, options| {
         BottleneckFusion::new(&cpu, p, "b", widths, sizes, options, &mut random()).map(drop)
     };
+    let resampler = |p: &mut Parameters, widths: &[usize], sizes, options| {
+        Resampler::new(&cpu, p, "r", widths, sizes, options, &mut random()).map(drop)
+    };
     let refused = [
+        (resampler(&mut p, &[], (1, 1), &sound), "at least one modality"),
+        (resampler(&mut p, &[6], (0, 1), &sound), "Resampler: sizes: expected at least one latent and layer"),
+        (resampler(&mut p, &[6], (1, 0), &sound), "Resampler: sizes: expected at least one latent and layer"),
+        (resampler(&mut p, &[6], (1, 1), &narrow), "at least one feature"),
         (few(&mut p, &[], (1, 1), &sound), "at least one modality"),
         (few(&mut p, &[6, 0], (1, 1), &sound), "at least one modality, each of at least one feature"),
         (few(&mut p, &[6], (0, 1), &sound), "sizes: expected at least one shared token and layer"),

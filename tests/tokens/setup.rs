@@ -4,7 +4,8 @@ use crate::trial::Trial;
 use crossmodal::Device;
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::fusion::{
-    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, TokenBatch,
+    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, Resampler,
+    TokenBatch,
 };
 use crossmodal::nn::{Bound, DropoutStep, EncoderOptions, NormPlace, Parameters, generator};
 use crossmodal::ops::Mask;
@@ -28,9 +29,11 @@ pub(crate) enum Kind {
     Co,
     Merged,
     Bottleneck,
+    Resampler,
 }
 
-pub(crate) const KINDS: [Kind; 5] = [Kind::Cross, Kind::Gated, Kind::Co, Kind::Merged, Kind::Bottleneck];
+pub(crate) const KINDS: [Kind; 6] =
+    [Kind::Cross, Kind::Gated, Kind::Co, Kind::Merged, Kind::Bottleneck, Kind::Resampler];
 
 /// Those whose attention is from one modality to another.
 pub(crate) const ATTENDING: [Kind; 3] = [Kind::Cross, Kind::Gated, Kind::Co];
@@ -115,6 +118,10 @@ impl Setup {
                     y.tokens.push(y.bottleneck);
                     y.tokens
                 })
+            }
+            Kind::Resampler => {
+                let own = Resampler::new(&cpu, p, "f", &WIDTHS, (2, 2), &wide, &mut random).unwrap();
+                Box::new(move |tape, bound, x| vec![own.forward(tape, bound, x, step.as_ref()).unwrap()])
             }
         }
     }
