@@ -4,9 +4,9 @@ use crate::common;
 use crate::plain::Plain;
 use crate::setup::{ATTENDING, BATCH, KINDS, Kind, LENGTHS, PRESENT, Setup, WIDTHS, setups};
 use crate::trial::{Trial, close, sample};
-use crossmodal::fusion::{CrossAttention, TokenBatch};
+use crossmodal::fusion::{BottleneckFusion, CrossAttention, Presence, TokenBatch};
 use crossmodal::nn::{NormPlace, Parameters, generator};
-use crossmodal::ops::AttentionWeights;
+use crossmodal::ops::{AttentionWeights, Mask};
 use crossmodal::{DType, Device, Tensor};
 
 #[test]
@@ -135,6 +135,62 @@ fn weights_of_a_missing_modality_change_nothing() {
                     assert_eq!(before != after, moved, "{kind:?} on {}: {m} of sample {b}", device.name());
                 }
             }
+        }
+    }
+}
+
+/// A modality of which a sample has only padding is one that it lacks.
+#[test]
+fn a_modality_of_padding_alone_is_missing() {
+    for setup in setups().into_iter().filter(|setup| !setup.gaps) {
+        let mut parameters = Parameters::default();
+        let fusion = setup.fusion(&mut parameters);
+        let shapes: Vec<_> = (0..setup.modalities()).map(|m| [BATCH, LENGTHS[m], WIDTHS[m]]).collect();
+        let shapes: Vec<_> = shapes.iter().map(|shape| &shape[..]).collect();
+        let there: Vec<_> = (0..BATCH * LENGTHS[1]).map(|token| PRESENT[1][token / LENGTHS[1]]).collect();
+        let mask = Mask::keep(&[BATCH, LENGTHS[1]], &there);
+        let (masks, all) = ([None, Some(&mask), None], Presence::all(BATCH, shapes.len()));
+        let mut of = vec![None; shapes.len()];
+        of[1] = Some(PRESENT[1][..].into());
+        let lacking = Presence::new(BATCH, of).unwrap();
+        let both = Trial::new(parameters, &shapes, |tape, bound, x| {
+            let padded = TokenBatch { tokens: x, masks: &masks[..x.len()], presence: &all };
+            let lacking = TokenBatch { tokens: x, masks: &[], presence: &lacking };
+            [fusion(tape, bound, &padded), fusion(tape, bound, &lacking)].concat()
+        });
+        for device in [Device::Cpu, common::gpu()] {
+            let got = both.run(&device, DType::F32).results;
+            let (padded, lacking) = got.split_at(got.len() / 2);
+            assert_eq!(padded, lacking, "{setup:?} on {}", device.name());
+        }
+    }
+}
+
+/// What one modality tells another takes two layers: into the bottleneck and out of it.
+#[test]
+fn modalities_meet_in_the_bottleneck_alone() {
+    for layers in [1, 2] {
+        let mut parameters = Parameters::default();
+        let options = setups()[0].options(6, 0);
+        let (sizes, mut random) = ((2, layers), generator(0, 0));
+        let made = BottleneckFusion::new(
+            &Device::Cpu,
+            &mut parameters,
+            "f",
+            &WIDTHS[..2],
+            sizes,
+            &options,
+            &mut random,
+        );
+        let (made, presence) = (made.unwrap(), Presence::all(BATCH, 2));
+        let trial = Trial::new(parameters, &[&[BATCH, 3, 6], &[BATCH, 2, 4]], |tape, bound, x| {
+            let batch = TokenBatch { tokens: x, masks: &[], presence: &presence };
+            vec![made.forward(tape, bound, &batch, None).unwrap().tokens.swap_remove(0)]
+        });
+        for device in [Device::Cpu, common::gpu()] {
+            let of_other = &trial.run(&device, DType::F32).of_inputs[1];
+            let moves = of_other.iter().filter(|v| **v != 0.).count();
+            assert_eq!(moves, if layers == 1 { 0 } else { of_other.len() }, "on {}", device.name());
         }
     }
 }

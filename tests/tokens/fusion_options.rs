@@ -40,7 +40,7 @@ fn every_dropout_has_a_number_of_its_own() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn what_cannot_be_made_is_refused() {
     let (cpu, mut p, sound) = (Device::Cpu, Parameters::default(), EncoderOptions::new(6, 2));
     let random = || generator(0, 0);
     let narrow = EncoderOptions { width: 0, ..sound };
@@ -86,7 +86,13 @@ fn what_does_not_fit_is_refused() {
         let message = made.unwrap_err().to_string();
         assert!(message.contains(want), "{message}");
     }
-    let made = CrossAttention::new(&cpu, &mut p, "f", 4, &sound, &mut random()).unwrap();
+    assert!(p.is_empty(), "nothing is left of what was refused");
+}
+
+#[test]
+fn tokens_that_do_not_fit_are_refused() {
+    let (cpu, mut p, sound) = (Device::Cpu, Parameters::default(), EncoderOptions::new(6, 2));
+    let made = CrossAttention::new(&cpu, &mut p, "f", 4, &sound, &mut generator(0, 0)).unwrap();
     let tape = Tape::no_grad();
     let leaf = |shape: [usize; 3]| tape.leaf(&Tensor::zeros(&cpu, &shape, DType::F32).unwrap());
     let (x, c, wide, short) = (leaf([2, 3, 6]), leaf([2, 5, 4]), leaf([2, 5, 6]), leaf([1, 5, 4]));
@@ -104,7 +110,24 @@ fn what_does_not_fit_is_refused() {
         (forward(&[&x, &short], &[], &two), "tokens: expected a batch of 2, as the presence has it, got 1"),
         (forward(&[&x, &c], &[None, Some(&mask)], &two), "key_mask: expected shape [2, 5]"),
     ];
+    let messages = messages.into_iter().chain(of_the_others(&x));
     for (message, want) in messages {
         assert!(message.contains(want), "{message}");
     }
+}
+
+/// One modality where two are due, said by each in its own name.
+fn of_the_others(x: &Var) -> [(String, &'static str); 3] {
+    let (cpu, mut p, options) = (Device::Cpu, Parameters::default(), EncoderOptions::new(6, 2));
+    let (tape, mut random, presence) = (Tape::no_grad(), generator(0, 0), Presence::all(2, 2));
+    let gated = GatedCrossAttention::new(&cpu, &mut p, "g", 4, &options, &mut random).unwrap();
+    let few = BottleneckFusion::new(&cpu, &mut p, "b", &[6, 4], (1, 1), &options, &mut random).unwrap();
+    let resampler = Resampler::new(&cpu, &mut p, "r", &[6, 4], (1, 1), &options, &mut random).unwrap();
+    let (batch, bound) = (TokenBatch { tokens: &[x], masks: &[], presence: &presence }, p.on(&tape));
+    let results = [
+        (gated.forward(&tape, &bound, &batch, None).map(drop), "GatedCrossAttention: tokens: expected one"),
+        (few.forward(&tape, &bound, &batch, None).map(drop), "BottleneckFusion: tokens: expected one"),
+        (resampler.forward(&tape, &bound, &batch, None).map(drop), "Resampler: tokens: expected one"),
+    ];
+    results.map(|(result, want)| (result.unwrap_err().to_string(), want))
 }

@@ -20,7 +20,7 @@ pub(crate) const PADDED: [bool; BATCH * LENGTHS[0]] =
     [true, false, true, true, true, false, true, true, true, true, true, true];
 pub(crate) const STEP: DropoutStep = DropoutStep { seed: 1, step: 2, first_row: 0 };
 
-type Forward = dyn Fn(&Tape, &Bound, &TokenBatch<'_>) -> Vec<Var>;
+pub(crate) type Forward = dyn Fn(&Tape, &Bound, &TokenBatch<'_>) -> Vec<Var>;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
@@ -90,7 +90,7 @@ impl Setup {
         }
     }
 
-    fn fusion(self, p: &mut Parameters) -> Box<Forward> {
+    pub(crate) fn fusion(self, p: &mut Parameters) -> Box<Forward> {
         let (cpu, mut random) = (Device::Cpu, generator(0, 0));
         let step = (self.dropout > 0.).then_some(STEP);
         let wide = self.options(6, 0);
