@@ -1,12 +1,11 @@
 //! Intermediate fusion in one stream.
 
-use super::arithmetic::{add, concat};
+use super::streams::OneStream;
 use super::{TokenBatch, check_widths};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;
-use crate::nn::{Bound, DropoutStep, Embedding, Encoder, EncoderOptions, Linear, Parameters};
-use crate::ops::Mask;
+use crate::nn::{Bound, DropoutStep, Encoder, EncoderOptions, Parameters};
 use crate::ops::concat::SPLIT;
 use rand::Rng;
 
@@ -31,10 +30,7 @@ use rand::Rng;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergedEncoder {
-    widths: Vec<usize>,
-    /// Of the modalities whose width is not the encoder's.
-    projections: Vec<Option<Linear>>,
-    modalities: Embedding,
+    stream: OneStream,
     encoder: Encoder,
 }
 
@@ -56,17 +52,10 @@ impl MergedEncoder {
     ) -> Result<MergedEncoder> {
         check_widths(widths)?;
         options.check("MergedEncoder")?;
-        let width = options.width;
         let of_encoder = format!("{name}.encoder");
         let encoder = Encoder::new(device, parameters, &of_encoder, layers, options, random)?;
-        let mut projection = |(m, &own): (usize, &usize)| {
-            let made = |_| Linear::new(device, parameters, &format!("{name}.{m}"), (own, width), random);
-            (own != width).then_some(()).map(made).transpose()
-        };
-        let projections = widths.iter().enumerate().map(&mut projection).collect::<Result<_>>()?;
-        let (of_modalities, sizes) = (format!("{name}.modalities"), (widths.len(), width));
-        let modalities = Embedding::new(device, parameters, &of_modalities, sizes, random)?;
-        Ok(MergedEncoder { widths: widths.to_vec(), projections, modalities, encoder })
+        let stream = OneStream::new(device, parameters, name, (widths, options.width), random)?;
+        Ok(MergedEncoder { stream, encoder })
     }
 
     /// Each modality's tokens `[batch, length, encoder's width]` with what they found in all; 0 where they are not there. While training
@@ -80,30 +69,8 @@ impl MergedEncoder {
         batch: &TokenBatch<'_>,
         step: Option<&DropoutStep>,
     ) -> Result<Vec<Var>> {
-        let (seen, count) = (batch.seen("MergedEncoder", tape, &self.widths)?, self.widths.len());
-        let table = bound.get(self.modalities.weight);
-        let embeddings = tape.apply_all(&SPLIT, (0, vec![1; count]), &[table])?;
-        let mut tokens = vec![];
-        for ((own, projection), embedding) in seen.iter().zip(&self.projections).zip(&embeddings) {
-            let x = match projection {
-                Some(projection) => projection.forward(tape, bound, &own.x)?,
-                None => own.x.clone(),
-            };
-            tokens.push(add(tape, &x, embedding)?);
-        }
-        let lengths: Vec<_> = tokens.iter().map(|x| x.value().shape()[1]).collect();
-        let rows = batch.presence.rows();
-        let mask = seen.iter().any(|own| own.mask.is_some()).then(|| {
-            let of_row = |row: usize| {
-                seen.iter().zip(&lengths).flat_map(move |(own, &length)| {
-                    let is_there = move |at| own.mask.as_ref().is_none_or(|mask| mask.keeps(at));
-                    (row * length..(row + 1) * length).map(is_there)
-                })
-            };
-            Mask::keep(&[rows, lengths.iter().sum()], &(0..rows).flat_map(of_row).collect::<Vec<_>>())
-        });
-        let joined = concat(tape, 1, &tokens)?;
-        let y = self.encoder.forward(tape, bound, &joined, mask.as_ref(), step)?;
-        tape.apply_all(&SPLIT, (1, lengths), &[&y])
+        let joined = self.stream.join("MergedEncoder", tape, bound, batch)?;
+        let y = self.encoder.forward(tape, bound, &joined.x, joined.mask.as_ref(), step)?;
+        tape.apply_all(&SPLIT, (1, joined.lengths), &[&y])
     }
 }

@@ -18,6 +18,7 @@
 
 mod arithmetic;
 mod attention_pooling;
+mod bottleneck;
 mod class_scores;
 mod co_attention;
 mod concatenation;
@@ -29,6 +30,7 @@ mod deep_set;
 mod experts;
 mod fuser;
 mod gated;
+mod gated_cross_attention;
 mod late;
 #[cfg(feature = "io")]
 mod late_rule;
@@ -39,7 +41,9 @@ mod model;
 mod presence;
 #[cfg(feature = "io")]
 mod recipe;
+mod resampler;
 mod selection;
+mod streams;
 mod tensor_fusion;
 mod token_batch;
 #[cfg(feature = "io")]
@@ -47,6 +51,7 @@ mod trainer;
 mod vote;
 
 pub use attention_pooling::AttentionPooling;
+pub use bottleneck::{BottleneckFusion, Bottlenecked};
 pub use class_scores::{ClassScore, ClassScores};
 pub use co_attention::CoAttention;
 pub use concatenation::Concatenation;
@@ -58,6 +63,7 @@ pub use deep_set::DeepSet;
 pub use experts::Experts;
 pub use fuser::{Fuser, FusionKind};
 pub use gated::GatedUnit;
+pub use gated_cross_attention::GatedCrossAttention;
 pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
 #[cfg(feature = "io")]
 pub use late_rule::LateRule;
@@ -68,6 +74,7 @@ pub use model::{Channel, FusionModel, Told};
 pub use presence::Presence;
 #[cfg(feature = "io")]
 pub use recipe::FusionRecipe;
+pub use resampler::Resampler;
 pub use selection::greedy_selection;
 pub use tensor_fusion::TensorFusion;
 pub use token_batch::TokenBatch;

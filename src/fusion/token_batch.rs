@@ -40,7 +40,7 @@ pub(super) struct Seen {
     /// Which tokens are there; none where all are.
     pub mask: Option<Mask>,
     /// Which samples have a token.
-    samples: Arc<[bool]>,
+    pub samples: Arc<[bool]>,
 }
 
 impl TokenBatch<'_> {
@@ -83,7 +83,7 @@ impl TokenBatch<'_> {
 }
 
 impl Seen {
-    /// What attention over these tokens added to others, exactly 0 in samples that have none.
+    /// What others have of these tokens, such as attention over them added: exactly 0 in samples that have none.
     pub(super) fn kept_of(&self, tape: &Tape, added: &Var) -> Result<Var> {
         match self.samples.contains(&false) {
             true => tape.apply(&KEEP_ROWS, self.samples.clone(), &[added]),
@@ -95,4 +95,18 @@ impl Seen {
     pub(super) fn kept(&self, tape: &Tape, y: &Var) -> Result<Var> {
         keep_tokens(tape, y, self.mask.as_ref())
     }
+}
+
+/// Masks `[rows, length]` side by side, with the lengths: which of the tokens joined along their length are there. None where all are.
+pub(super) fn joined_mask(rows: usize, masks: &[(Option<&Mask>, usize)]) -> Option<Mask> {
+    masks.iter().any(|(mask, _)| mask.is_some()).then(|| {
+        let of_row = |row: usize| {
+            masks.iter().flat_map(move |&(mask, length)| {
+                let is_there = move |at| mask.is_none_or(|mask| mask.keeps(at));
+                (row * length..(row + 1) * length).map(is_there)
+            })
+        };
+        let length = masks.iter().map(|(_, length)| length).sum();
+        Mask::keep(&[rows, length], &(0..rows).flat_map(of_row).collect::<Vec<_>>())
+    })
 }

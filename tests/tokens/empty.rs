@@ -2,7 +2,10 @@
 
 use crate::common;
 use crossmodal::autograd::{Tape, Var};
-use crossmodal::fusion::{CoAttention, CrossAttention, MergedEncoder, Presence, TokenBatch};
+use crossmodal::fusion::{
+    BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, Resampler,
+    TokenBatch,
+};
 use crossmodal::nn::{
     Encoder, EncoderOptions, MultiHeadAttention, MultiHeadSizes, NormPlace, Parameters, generator,
 };
@@ -32,7 +35,11 @@ fn sizes_of_nothing_and_of_one() {
         let attention = MultiHeadAttention::new(&device, &mut p, "a", MultiHeadSizes::new(4, 2), &mut random);
         let encoder = Encoder::new(&device, &mut p, "e", 1, &options, &mut random).unwrap();
         let cross = CrossAttention::new(&device, &mut p, "x", 4, &options, &mut random).unwrap();
+        let gated = GatedCrossAttention::new(&device, &mut p, "g", 4, &options, &mut random).unwrap();
         let merged = MergedEncoder::new(&device, &mut p, "m", &[4, 4], 1, &options, &mut random).unwrap();
+        let few =
+            BottleneckFusion::new(&device, &mut p, "b", &[4, 4], (2, 2), &options, &mut random).unwrap();
+        let resampler = Resampler::new(&device, &mut p, "r", &[4, 4], (2, 2), &options, &mut random).unwrap();
         let after = EncoderOptions { norm: NormPlace::After, ..options };
         let co = CoAttention::new(&device, &mut p, "c", &[after, options], &mut random).unwrap();
         for (batch, queries, keys) in [(2, 3, 0), (2, 0, 3), (0, 3, 2), (1, 1, 1), (2, 0, 0)] {
@@ -48,12 +55,18 @@ fn sizes_of_nothing_and_of_one() {
             let presence = Presence::all(batch, 2);
             let both = TokenBatch { tokens: &[&x, &c], masks: &[None, Some(&mask)], presence: &presence };
             check(&tape, &x, &cross.forward(&tape, &bound, &both, None).unwrap(), shape);
+            check(&tape, &x, &gated.forward(&tape, &bound, &both, None).unwrap(), shape);
             let [y, z] = co.forward(&tape, &bound, &both, None).unwrap();
             check(&tape, &x, &y, shape);
             check(&tape, &c, &z, [batch, keys, 4]);
             let all = merged.forward(&tape, &bound, &both, None).unwrap();
             check(&tape, &x, &all[0], shape);
             check(&tape, &c, &all[1], [batch, keys, 4]);
+            let all = few.forward(&tape, &bound, &both, None).unwrap();
+            check(&tape, &x, &all.tokens[0], shape);
+            check(&tape, &c, &all.tokens[1], [batch, keys, 4]);
+            check(&tape, &x, &all.bottleneck, [batch, 2, 4]);
+            check(&tape, &c, &resampler.forward(&tape, &bound, &both, None).unwrap(), [batch, 2, 4]);
         }
     }
 }

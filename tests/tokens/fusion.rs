@@ -1,169 +1,13 @@
-//! Fusions of tokens: cross-attention, co-attention, the merged encoder.
+//! Fusions of tokens: each against its formula, finite differences, and what is missing.
 
 use crate::common;
-use crate::plain::{Plain, Tokens};
+use crate::plain::Plain;
+use crate::setup::{ATTENDING, BATCH, KINDS, Kind, LENGTHS, PRESENT, Setup, WIDTHS, setups};
 use crate::trial::{Trial, close, sample};
-use crossmodal::autograd::{Tape, Var};
-use crossmodal::fusion::{CoAttention, CrossAttention, MergedEncoder, Presence, TokenBatch};
-use crossmodal::nn::{Bound, DropoutStep, EncoderOptions, NormPlace, Parameters, generator};
+use crossmodal::fusion::{BottleneckFusion, CrossAttention, Presence, TokenBatch};
+use crossmodal::nn::{NormPlace, Parameters, generator};
 use crossmodal::ops::{AttentionWeights, Mask};
 use crossmodal::{DType, Device, Tensor};
-
-const BATCH: usize = 4;
-const LENGTHS: [usize; 3] = [3, 2, 2];
-const WIDTHS: [usize; 3] = [6, 4, 6];
-/// Of each modality: the first sample lacks none, the others lack one, or all.
-const PRESENT: [[bool; BATCH]; 3] =
-    [[true, true, false, false], [true, false, true, false], [true, true, true, false]];
-const PADDED: [bool; BATCH * LENGTHS[0]] =
-    [true, false, true, true, true, false, true, true, true, true, true, true];
-const STEP: DropoutStep = DropoutStep { seed: 1, step: 2, first_row: 0 };
-
-type Forward = dyn Fn(&Tape, &Bound, &TokenBatch<'_>) -> Vec<Var>;
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Cross,
-    Co,
-    Merged,
-}
-
-const KINDS: [Kind; 3] = [Kind::Cross, Kind::Co, Kind::Merged];
-
-/// A fusion, whether something is missing, and what it drops.
-#[derive(Debug, Clone, Copy)]
-struct Setup {
-    kind: Kind,
-    norm: NormPlace,
-    gaps: bool,
-    dropout: f64,
-}
-
-fn setups() -> Vec<Setup> {
-    let mut all = vec![];
-    for kind in KINDS {
-        for norm in [NormPlace::Before, NormPlace::After] {
-            all.extend([false, true].map(|gaps| Setup { kind, norm, gaps, dropout: 0. }));
-        }
-    }
-    all
-}
-
-impl Setup {
-    fn modalities(self) -> usize {
-        if self.kind == Kind::Merged { 3 } else { 2 }
-    }
-
-    fn options(self, width: usize, first_dropout: u64) -> EncoderOptions {
-        let (norm, dropout) = (self.norm, self.dropout);
-        EncoderOptions {
-            norm,
-            dropout,
-            first_dropout,
-            kv_heads: 1,
-            hidden: 5,
-            ..EncoderOptions::new(width, 2)
-        }
-    }
-
-    fn is_there(self, m: usize, token: usize) -> bool {
-        !self.gaps || PRESENT[m][token / LENGTHS[m]] && (m > 0 || PADDED[token])
-    }
-
-    fn presence(self) -> Presence {
-        match self.gaps {
-            false => Presence::all(BATCH, self.modalities()),
-            true => {
-                let of = PRESENT[..self.modalities()].iter().map(|own| Some(own[..].into()));
-                Presence::new(BATCH, of.collect()).unwrap()
-            }
-        }
-    }
-
-    fn fusion(self, p: &mut Parameters) -> Box<Forward> {
-        let (cpu, mut random) = (Device::Cpu, generator(0, 0));
-        let step = (self.dropout > 0.).then_some(STEP);
-        let wide = self.options(6, 0);
-        match self.kind {
-            Kind::Cross => {
-                let own = CrossAttention::new(&cpu, p, "f", WIDTHS[1], &wide, &mut random).unwrap();
-                Box::new(move |tape, bound, x| vec![own.forward(tape, bound, x, step.as_ref()).unwrap()])
-            }
-            Kind::Co => {
-                let own = CoAttention::new(&cpu, p, "f", &[wide, self.options(4, 3)], &mut random).unwrap();
-                Box::new(move |tape, bound, x| own.forward(tape, bound, x, step.as_ref()).unwrap().into())
-            }
-            Kind::Merged => {
-                let own = MergedEncoder::new(&cpu, p, "f", &WIDTHS, 2, &wide, &mut random).unwrap();
-                Box::new(move |tape, bound, x| own.forward(tape, bound, x, step.as_ref()).unwrap())
-            }
-        }
-    }
-
-    fn trial(self) -> Trial<'static> {
-        let mut parameters = Parameters::default();
-        let fusion = self.fusion(&mut parameters);
-        let presence = self.presence();
-        let padding = self.gaps.then(|| Mask::drop(&[BATCH, LENGTHS[0]], &PADDED.map(|there| !there)));
-        let shapes: Vec<_> = (0..self.modalities()).map(|m| [BATCH, LENGTHS[m], WIDTHS[m]]).collect();
-        let shapes: Vec<_> = shapes.iter().map(|shape| &shape[..]).collect();
-        Trial::new(parameters, &shapes, move |tape, bound, x| {
-            let masks = [padding.as_ref(), None, None];
-            let masks = if padding.is_some() { &masks[..x.len()] } else { &[] };
-            fusion(tape, bound, &TokenBatch { tokens: x, masks, presence: &presence })
-        })
-    }
-
-    /// The results of one sample by the formulas.
-    fn formula(self, plain: &Plain, x: &[Tokens], there: &[Vec<bool>]) -> Vec<Tokens> {
-        let all = x;
-        let cross = |name: &str, own: usize, other: usize| {
-            plain.residual(&format!("{name}.attention_norm"), self.norm, &x[own], &|x| {
-                if !there[other].contains(&true) {
-                    return vec![vec![0.; x[0].len()]; x.len()];
-                }
-                let context = plain.norm(&format!("{name}.context_norm"), &all[other]);
-                plain
-                    .attention(&format!("{name}.attention"), (2, 1), [x, &context, &context], &|_, j| {
-                        there[other][j]
-                    })
-                    .0
-            })
-        };
-        let y = match self.kind {
-            Kind::Cross => {
-                let h = cross("f", 0, 1);
-                vec![plain.residual("f.mlp_norm", self.norm, &h, &|h| plain.mlp("f.mlp", h))]
-            }
-            Kind::Co => {
-                let one = |m: usize| {
-                    let h = cross(&format!("f.{m}"), m, 1 - m);
-                    plain.encoder_layer(&format!("f.{m}.layer"), self.norm, &h, &there[m])
-                };
-                vec![one(0), one(1)]
-            }
-            Kind::Merged => self.merged(plain, x, &there.concat()),
-        };
-        y.into_iter().zip(there).map(|(y, there)| Plain::kept(y, there)).collect()
-    }
-
-    fn merged(self, plain: &Plain, x: &[Tokens], there: &[bool]) -> Vec<Tokens> {
-        let embedded = x.iter().enumerate().flat_map(|(m, x)| {
-            let x = if WIDTHS[m] == 6 { x.clone() } else { plain.all(&format!("f.{m}"), x) };
-            let own = &plain.get("f.modalities.weight")[m * 6..][..6];
-            let row = |x: Vec<f64>| x.iter().zip(own).map(|(x, e)| x + e).collect::<Vec<_>>();
-            x.into_iter().map(row).collect::<Tokens>()
-        });
-        let mut y: Tokens = embedded.collect();
-        for i in 0..2 {
-            y = plain.encoder_layer(&format!("f.encoder.{i}"), self.norm, &y, there);
-        }
-        if self.norm == NormPlace::Before {
-            y = plain.norm("f.encoder.norm", &y);
-        }
-        LENGTHS.map(|length| y.drain(..length).collect()).into()
-    }
-}
 
 #[test]
 fn each_is_its_formula() {
@@ -208,7 +52,7 @@ fn what_is_missing_leaves_no_trace() {
 #[test]
 fn over_a_missing_modality_attention_adds_exactly_nothing() {
     for device in [Device::Cpu, common::gpu()] {
-        for setup in setups().into_iter().filter(|setup| setup.gaps && setup.kind != Kind::Merged) {
+        for setup in setups().into_iter().filter(|setup| setup.gaps && ATTENDING.contains(&setup.kind)) {
             let mut trial = setup.trial();
             let before = trial.run(&device, DType::F32).results;
             for parameter in trial.parameters.iter_mut() {
@@ -259,5 +103,94 @@ fn weights_of_cross_attention_are_those_of_its_formula() {
     for device in [Device::Cpu, common::gpu()] {
         let got = trial.run(&device, DType::F32).results.concat();
         close(&got[..want.len()], &want, 1e-5, &format!("weights on {}", device.name()));
+    }
+}
+
+/// What only a modality that a sample lacks goes through leaves it the same, to the bit, and moves every other.
+#[test]
+fn weights_of_a_missing_modality_change_nothing() {
+    let kinds = [
+        (Kind::Merged, "f.1."),
+        (Kind::Bottleneck, "f.1."),
+        (Kind::Bottleneck, "f.layers.0.1."),
+        (Kind::Resampler, "f.1."),
+    ];
+    for device in [Device::Cpu, common::gpu()] {
+        for (kind, own) in kinds {
+            let mut trial = Setup { kind, norm: NormPlace::Before, gaps: true, dropout: 0. }.trial();
+            let before = trial.run(&device, DType::F32).results;
+            for parameter in trial.parameters.iter_mut().filter(|p| p.name.starts_with(own)) {
+                let (shape, values) =
+                    (parameter.value.shape().to_vec(), parameter.value.to_f64_vec().unwrap());
+                let values = values.iter().map(|v| 0.5 - v).collect();
+                parameter.value = Tensor::from_f64(&Device::Cpu, &shape, DType::F64, values).unwrap();
+            }
+            let after = trial.run(&device, DType::F32).results;
+            for (m, (before, after)) in before.iter().zip(&after).enumerate() {
+                let size = before.len() / BATCH;
+                for (b, (before, after)) in before.chunks(size).zip(after.chunks(size)).enumerate() {
+                    // A resampler's result is no modality's.
+                    let own = PRESENT.get(m).filter(|_| kind != Kind::Resampler);
+                    let moved = PRESENT[1][b] && own.is_none_or(|of| of[b]);
+                    assert_eq!(before != after, moved, "{kind:?} on {}: {m} of sample {b}", device.name());
+                }
+            }
+        }
+    }
+}
+
+/// A modality of which a sample has only padding is one that it lacks.
+#[test]
+fn a_modality_of_padding_alone_is_missing() {
+    for setup in setups().into_iter().filter(|setup| !setup.gaps) {
+        let mut parameters = Parameters::default();
+        let fusion = setup.fusion(&mut parameters);
+        let shapes: Vec<_> = (0..setup.modalities()).map(|m| [BATCH, LENGTHS[m], WIDTHS[m]]).collect();
+        let shapes: Vec<_> = shapes.iter().map(|shape| &shape[..]).collect();
+        let there: Vec<_> = (0..BATCH * LENGTHS[1]).map(|token| PRESENT[1][token / LENGTHS[1]]).collect();
+        let mask = Mask::keep(&[BATCH, LENGTHS[1]], &there);
+        let (masks, all) = ([None, Some(&mask), None], Presence::all(BATCH, shapes.len()));
+        let mut of = vec![None; shapes.len()];
+        of[1] = Some(PRESENT[1][..].into());
+        let lacking = Presence::new(BATCH, of).unwrap();
+        let both = Trial::new(parameters, &shapes, |tape, bound, x| {
+            let padded = TokenBatch { tokens: x, masks: &masks[..x.len()], presence: &all };
+            let lacking = TokenBatch { tokens: x, masks: &[], presence: &lacking };
+            [fusion(tape, bound, &padded), fusion(tape, bound, &lacking)].concat()
+        });
+        for device in [Device::Cpu, common::gpu()] {
+            let got = both.run(&device, DType::F32).results;
+            let (padded, lacking) = got.split_at(got.len() / 2);
+            assert_eq!(padded, lacking, "{setup:?} on {}", device.name());
+        }
+    }
+}
+
+/// What one modality tells another takes two layers: into the bottleneck and out of it.
+#[test]
+fn modalities_meet_in_the_bottleneck_alone() {
+    for layers in [1, 2] {
+        let mut parameters = Parameters::default();
+        let options = setups()[0].options(6, 0);
+        let (sizes, mut random) = ((2, layers), generator(0, 0));
+        let made = BottleneckFusion::new(
+            &Device::Cpu,
+            &mut parameters,
+            "f",
+            &WIDTHS[..2],
+            sizes,
+            &options,
+            &mut random,
+        );
+        let (made, presence) = (made.unwrap(), Presence::all(BATCH, 2));
+        let trial = Trial::new(parameters, &[&[BATCH, 3, 6], &[BATCH, 2, 4]], |tape, bound, x| {
+            let batch = TokenBatch { tokens: x, masks: &[], presence: &presence };
+            vec![made.forward(tape, bound, &batch, None).unwrap().tokens.swap_remove(0)]
+        });
+        for device in [Device::Cpu, common::gpu()] {
+            let of_other = &trial.run(&device, DType::F32).of_inputs[1];
+            let moves = of_other.iter().filter(|v| **v != 0.).count();
+            assert_eq!(moves, if layers == 1 { 0 } else { of_other.len() }, "on {}", device.name());
+        }
     }
 }

@@ -4,8 +4,11 @@
 mod common;
 mod empty;
 mod encoder;
+mod formulas;
 mod fusion;
 mod fusion_options;
+mod gates;
 mod multi_head_attention;
 mod plain;
+mod setup;
 mod trial;
