@@ -173,8 +173,17 @@ impl Plan {
 
     /// Carries the plan out, now that there is something to write. `lock` is that of [`Plan::lock`].
     pub(crate) fn open(self, lock: Option<Lock>, names: Vec<String>) -> Result<Output, Failure> {
+        self.open_for("align", lock, names)
+    }
+
+    /// The same for another verb, which has no run to replace or to go on with.
+    pub(crate) fn open_as(self, verb: &str, names: Vec<String>) -> Result<Output, Failure> {
+        self.open_for(verb, None, names)
+    }
+
+    fn open_for(self, verb: &str, lock: Option<Lock>, names: Vec<String>) -> Result<Output, Failure> {
         let folder = match &self {
-            Plan::Next => next(Path::new(RUNS))?,
+            Plan::Next => next(Path::new(RUNS), verb)?,
             Plan::Fresh(folder) | Plan::Replace(folder) | Plan::Resume(folder) => folder.clone(),
         };
         let fresh = matches!(self, Plan::Fresh(_));
@@ -249,7 +258,7 @@ fn work(folder: &Path) -> PathBuf {
 }
 
 /// Whether a folder is not there or empty, but for a lock and for a journal that holds no epoch.
-fn is_free(folder: &Path) -> Result<bool, Failure> {
+pub(crate) fn is_free(folder: &Path) -> Result<bool, Failure> {
     let counts = |entry: &std::fs::DirEntry| {
         let empty = || entry.metadata().is_ok_and(|about| about.is_file() && about.len() == 0);
         !([LOCK, JOURNAL].iter().any(|name| entry.file_name() == *name) && empty())
@@ -292,12 +301,12 @@ fn make(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Makes the first folder align-N that is not there yet, even if others do the same at the same time.
-fn next(parent: &Path) -> Result<PathBuf, Failure> {
+/// Makes the first folder VERB-N that is not there yet, even if others do the same at the same time.
+fn next(parent: &Path, verb: &str) -> Result<PathBuf, Failure> {
     let mut number = 1;
     loop {
         make(parent)?;
-        let folder = parent.join(format!("align-{number}"));
+        let folder = parent.join(format!("{verb}-{number}"));
         match std::fs::create_dir(&folder) {
             Ok(()) => return Ok(folder),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,

@@ -117,6 +117,16 @@ impl Inputs {
         }
     }
 
+    /// The emoji data with their categories.
+    pub(crate) fn emoji_classes(split: Option<Source>) -> Result<Inputs, Failure> {
+        let path = emoji(option_env!("CARGO_MANIFEST_DIR").map(Path::new))?;
+        let tensor = |name: &str| Source { path: path.clone(), tensor: Some(name.into()) };
+        let pair = [("image", "image_twemoji"), ("text", "text")];
+        let modalities = by_name(pair.map(|(name, own)| (name.to_string(), tensor(own))));
+        let split = split.unwrap_or_else(|| tensor("split"));
+        Ok(Inputs { modalities, split: Some(split), labels: Some(tensor("label")) })
+    }
+
     /// Every one of them.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
         self.features().chain(&self.split).chain(&self.labels)

@@ -1,4 +1,4 @@
-//! `crossmodal`, the command line: align, project, eval, search, devices, verify, bench.
+//! `crossmodal`, the command line: align, project, fuse, predict, eval, search, devices, verify, bench.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0, 1 where `verify` finds a
 //! fault, 2 after an error, which is one line, or 130 after an
@@ -14,6 +14,9 @@ mod eval_inputs;
 mod eval_report;
 mod failure;
 mod folder;
+mod fuse;
+mod fuse_report;
+mod fuse_ways;
 mod inputs;
 mod interrupt;
 mod job;
@@ -22,6 +25,7 @@ mod lock;
 mod metrics;
 mod output;
 mod plots;
+mod predict;
 mod project;
 mod recipe;
 mod results;
@@ -46,7 +50,7 @@ Variables:
   CROSSMODAL_DEVICE  The device where --device names none [default: auto]
   RUST_LOG           What to tell on standard error: error, warn, info, debug";
 
-/// Aligns the features of several modalities on any GPU, or on the CPU.
+/// Aligns and fuses the features of several modalities on any GPU, or the CPU.
 #[derive(Parser)]
 #[command(name = "crossmodal", version, arg_required_else_help = true, after_help = VARIABLES)]
 struct Cli {
@@ -58,6 +62,8 @@ struct Cli {
 enum Verb {
     Align(Box<align::Args>),
     Project(project::Args),
+    Fuse(fuse::Args),
+    Predict(predict::Args),
     Eval(Box<eval::Args>),
     Search(search::Args),
     Devices(devices::Args),
@@ -74,6 +80,8 @@ fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Align(args) => align::run(&args),
         Verb::Project(args) => project::run(&args),
+        Verb::Fuse(args) => fuse::run(&args),
+        Verb::Predict(args) => predict::run(&args),
         Verb::Eval(args) => eval::run(&args),
         Verb::Search(args) => search::run(&args),
         Verb::Devices(args) => devices::run(&args),

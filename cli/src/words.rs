@@ -7,7 +7,7 @@ use crate::inputs::{Input, Inputs};
 
 /// An error of `align` with the flag that would change it in the place of the library's argument.
 pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
-    let Error::Argument { op: "align" | "Split", argument, expected, got } = error else {
+    let Error::Argument { op: "align" | "Split" | "fuse" | "fusion", argument, expected, got } = error else {
         return error.into();
     };
     let named = |argument: &str| {
@@ -25,6 +25,9 @@ pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
         "grad clip norm" => "--grad-clip-norm",
         "temperature" => "--temperature",
         "dropout" => "--dropout",
+        "modality dropout" => "--modality-dropout",
+        "inner" => "--inner",
+        "target" => "--labels",
         "accum" => "--accum",
         "hidden" => "--hidden",
         "head" => "--head",

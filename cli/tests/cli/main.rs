@@ -4,6 +4,7 @@ mod align;
 mod bad_input;
 mod eval;
 mod folders;
+mod fuse;
 mod other_verbs;
 mod search;
 

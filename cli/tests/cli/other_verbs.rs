@@ -144,7 +144,7 @@ fn a_closed_pipe_ends_it_quietly() {
 #[test]
 fn help_fits_a_terminal() {
     let place = Place::new();
-    for verb in ["", "align", "project", "eval", "search", "devices", "verify", "bench"] {
+    for verb in ["", "align", "project", "fuse", "predict", "eval", "search", "devices", "verify", "bench"] {
         let text = place.succeed(&format!("{verb} --help"));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(!text.contains("--stop-after"));

@@ -1,0 +1,173 @@
+//! What a run of `fuse` leaves behind and shows.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crossmodal::Device;
+use crossmodal::fusion::{FusionData, FusionRecipe, Target};
+use crossmodal::io::write_atomically;
+use serde_json::{Map, Value, json};
+
+use crate::failure::Failure;
+use crate::folder::{JOURNAL, METRICS, Output};
+use crate::fuse_ways::Fused;
+use crate::inputs::Inputs;
+use crate::svg::{Axis, Chart};
+use crate::table;
+
+/// The trained fusion.
+const MODEL: &str = "fusion.safetensors";
+/// The picture of what was taken for what.
+const CONFUSION: &str = "confusion.svg";
+
+/// What a run was.
+pub(crate) struct Run<'a> {
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) data: &'a FusionData,
+    pub(crate) recipe: &'a FusionRecipe,
+    pub(crate) device: &'a Device,
+    pub(crate) all: &'a [Fused],
+}
+
+impl Run<'_> {
+    /// The fusion that does best on the validation rows, of equals the first.
+    fn best(&self) -> &Fused {
+        let better = |best: &'_ Fused, own: &'_ Fused| own.validation > best.validation;
+        let first = &self.all[0];
+        self.all.iter().fold(first, |best, own| if better(best, own) { own } else { best })
+    }
+
+    fn labels(&self) -> &[i64] {
+        match &self.data.target {
+            Target::Classes { labels, .. } => labels,
+            Target::Values(_) => &[],
+        }
+    }
+
+    /// The content of `metrics.json`.
+    pub(crate) fn metrics(&self) -> Value {
+        let (best, recipe, split) = (self.best(), self.recipe, &self.data.split);
+        let scores = |fused: &Fused| {
+            let class = |(label, score): (&i64, &crossmodal::fusion::ClassScore)| {
+                let crossmodal::fusion::ClassScore { precision, recall, f1, support } = score;
+                json!({ "class": label, "precision": precision, "recall": recall, "f1": f1, "rows": support })
+            };
+            json!({
+                "fusion": fused.name,
+                "validation_accuracy": fused.validation,
+                "test_accuracy": fused.test.accuracy,
+                "test_macro_f1": fused.test.macro_f1,
+                "classes": self.labels().iter().zip(&fused.test.classes).map(class).collect::<Vec<_>>(),
+                "confusion": fused.test.confusion,
+            })
+        };
+        let sources = self.inputs.modalities.iter();
+        let sources = sources.map(|input| (input.name.clone(), json!(input.sources[0].to_string())));
+        json!({
+            "best": best.name,
+            "accuracy": best.test.accuracy,
+            "macro_f1": best.test.macro_f1,
+            "fusions": self.all.iter().map(scores).collect::<Vec<_>>(),
+            "device": self.device.name(),
+            "modalities": Map::from_iter(sources),
+            "labels": self.inputs.labels.as_ref().map(ToString::to_string),
+            "split": self.inputs.split_name(),
+            "train_rows": split.train.len(),
+            "validation_rows": split.validation.len(),
+            "test_rows": split.test.len(),
+            "dim": recipe.dim,
+            "epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
+            "learning_rate": recipe.learning_rate,
+            "weight_decay": recipe.weight_decay,
+            "dropout": recipe.dropout,
+            "modality_dropout": recipe.modality_dropout,
+            "scaling": recipe.scaling.to_string(),
+            "seed": recipe.seed,
+            "version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    /// Writes the picture, and the model and its epochs where the best fusion has them.
+    pub(crate) fn write(&self, output: &Output) -> Result<(), Failure> {
+        let best = self.best();
+        write_atomically(&output.file(CONFUSION), self.confusion(best).as_bytes())?;
+        let Some((model, log)) = &best.model else { return Ok(()) };
+        let mut model = model.clone();
+        for (channel, input) in model.channels.iter_mut().zip(&self.inputs.modalities) {
+            channel.source = input.sources[0].to_string();
+        }
+        let line = |report: &crossmodal::fusion::FusionReport| {
+            let line = json!({
+                "epoch": report.epoch,
+                "loss": report.loss,
+                "validation_accuracy": report.validation,
+                "best": report.is_best,
+                "seconds": report.seconds,
+            });
+            format!("{line}\n")
+        };
+        write_atomically(&output.file(JOURNAL), log.iter().map(line).collect::<String>().as_bytes())?;
+        Ok(model.save(&output.file(MODEL))?)
+    }
+
+    /// Each class's test rows by what they were taken for, as a share.
+    fn confusion(&self, fused: &Fused) -> String {
+        let share = |row: &Vec<u32>| -> Vec<f32> {
+            let sum = row.iter().sum::<u32>().max(1) as f32;
+            row.iter().map(|count| *count as f32 / sum).collect()
+        };
+        let cells: Vec<_> = fused.test.confusion.iter().map(share).collect();
+        let count = cells.len() as f64;
+        let axis =
+            |title: &str, from, to| Axis { title: title.into(), from, to, is_log: false, is_whole: true };
+        let labels: Vec<_> = self.labels().iter().map(ToString::to_string).collect();
+        let about = format!(
+            "{} test rows, {}; classes {} in order",
+            self.data.split.test.len(),
+            fused.name,
+            labels.join(", ")
+        );
+        let (x, y) = (axis("taken for", 0., count), axis("class", count, 0.));
+        let mut chart = Chart::new("Confusion", &about, x, y, 304.);
+        chart.cells(&cells, "share of the class");
+        chart.finish()
+    }
+}
+
+/// What the user sees at the end.
+pub(crate) fn summary(run: &Run<'_>, folder: &Path) -> String {
+    let (mut text, best) = (String::new(), run.best());
+    let width =
+        run.inputs.modalities.iter().map(|input| input.name.len()).max().unwrap_or(0).max("device".len());
+    let mut line = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:width$}  {value}");
+    };
+    for input in &run.inputs.modalities {
+        line(&input.name, input.sources[0].to_string());
+    }
+    line("labels", run.inputs.labels.as_ref().map_or(String::new(), ToString::to_string));
+    line("split", run.inputs.split_name());
+    let split = &run.data.split;
+    let head = ["", "validation %", "test %", "macro-F1 %", ""].map(String::from).to_vec();
+    let row = |fused: &Fused| {
+        let numbers = [fused.validation, fused.test.accuracy, fused.test.macro_f1];
+        let best = if run.all.len() > 1 && fused.name == best.name { "best on validation" } else { "" };
+        let cells = numbers.iter().map(|number| format!("{number:.1}"));
+        std::iter::once(fused.name.clone()).chain(cells).chain([best.to_string()]).collect()
+    };
+    let rows: Vec<_> = std::iter::once(head).chain(run.all.iter().map(row)).collect();
+    let files: Vec<_> = [CONFUSION, METRICS]
+        .into_iter()
+        .chain(best.model.is_some().then_some([MODEL, JOURNAL]).into_iter().flatten())
+        .collect();
+    let (counts, files) = ((split.validation.len(), split.test.len()), files.join(", "));
+    let title = format!("Accuracy on {} validation and {} test rows:", counts.0, counts.1);
+    let (table, folder) = (table::columns(1, &rows), folder.display());
+    let device = run.device.name();
+    format!(
+        "{text}\n{title}\n\n{table}\n{:width$}  {device}\n{:width$}  {folder}: {files}\n",
+        "device", "files"
+    )
+}

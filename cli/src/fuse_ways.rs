@@ -1,0 +1,132 @@
+//! What `fuse` can do with modalities, and how well it does.
+
+use crossmodal::Device;
+use crossmodal::Result;
+use crossmodal::evaluate::Probe;
+use crossmodal::fusion::{
+    Ballots, ClassScores, Experts, FusionData, FusionKind, FusionModel, FusionRecipe, FusionReport,
+    FusionTrainer, LateRule, Presence, Target, greedy_selection,
+};
+use crossmodal::io::Features;
+
+/// Parts of the training rows that are left to experts that have not seen them.
+const FOLDS: usize = 5;
+/// Experts of a greedy ensemble.
+const ROUNDS: usize = 20;
+
+/// A fusion.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Way {
+    Trained(FusionKind),
+    Mean,
+    LearnedMean,
+    Maximum,
+    Vote,
+    Product,
+    Stacking,
+    Greedy,
+}
+
+/// How well a fusion does.
+pub(crate) struct Fused {
+    pub(crate) name: String,
+    /// Accuracy on the validation rows, in percent.
+    pub(crate) validation: f64,
+    pub(crate) test: ClassScores,
+    /// What a fusion that trains leaves.
+    pub(crate) model: Option<(FusionModel, Vec<FusionReport>)>,
+}
+
+/// What experts say of the rows of each part, made once for all late fusions.
+pub(crate) struct Said {
+    validation: Vec<Features>,
+    test: Vec<Features>,
+    unseen: Vec<Features>,
+}
+
+fn numbers(data: &FusionData, rows: &[u32]) -> Vec<u32> {
+    match &data.target {
+        Target::Classes { numbers, .. } => rows.iter().map(|&row| numbers[row as usize]).collect(),
+        Target::Values(_) => vec![],
+    }
+}
+
+fn scored(data: &FusionData, p: &Features, rows: &[u32]) -> Result<ClassScores> {
+    let all = Presence::all(p.rows, 1);
+    let found = Ballots { experts: &[&p.values], classes: p.cols, presence: &all }.soft(&[1.])?;
+    ClassScores::new(&found, &numbers(data, rows), p.cols)
+}
+
+/// A logistic regression of one modality alone.
+pub(crate) fn single(device: &Device, data: &FusionData, m: usize) -> Result<Fused> {
+    let own = data.modalities[m].clone();
+    let name = format!("{} alone", own.name);
+    let data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
+    let experts = Experts::fit(device, &data, &Probe::default())?;
+    let of = |rows: &[u32]| scored(&data, &experts.probabilities(device, &data, rows)?[0], rows);
+    let validation = of(&data.split.validation)?.accuracy;
+    Ok(Fused { name, validation, test: of(&data.split.test)?, model: None })
+}
+
+/// Trains a fusion and scores it. `said` is made by the first that needs it.
+pub(crate) fn way(
+    device: &Device,
+    data: &FusionData,
+    recipe: &FusionRecipe,
+    way: &Way,
+    said: &mut Option<Said>,
+) -> Result<Fused> {
+    if let Way::Trained(kind) = way {
+        return trained(device, data, &FusionRecipe { kind: *kind, ..*recipe });
+    }
+    if said.is_none() {
+        let experts = Experts::fit(device, data, &Probe::default())?;
+        let folds = FOLDS.min(data.split.train.len());
+        *said = Some(Said {
+            validation: experts.probabilities(device, data, &data.split.validation)?,
+            test: experts.probabilities(device, data, &data.split.test)?,
+            unseen: experts.out_of_fold(device, data, folds, recipe.seed)?,
+        });
+    }
+    let said = said.as_ref().expect("it has just been made");
+    let rule = rule(device, data, way, said)?;
+    let of =
+        |p: &[Features], rows: &[u32]| scored(data, &rule.combine(device, p, &data.presence(rows)?)?, rows);
+    let validation = of(&said.validation, &data.split.validation)?.accuracy;
+    let test = of(&said.test, &data.split.test)?;
+    Ok(Fused { name: String::new(), validation, test, model: None })
+}
+
+fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<Fused> {
+    let mut trainer = FusionTrainer::new(device, data, recipe)?;
+    let mut log = vec![];
+    while !trainer.is_done() {
+        log.push(trainer.epoch()?);
+    }
+    let model = trainer.best()?;
+    let test = trainer.test(&model, &data.split.test)?;
+    let validation = log.iter().map(|report| report.validation).fold(f64::MIN, f64::max);
+    Ok(Fused { name: String::new(), validation, test, model: Some((model, log)) })
+}
+
+fn rule(device: &Device, data: &FusionData, way: &Way, said: &Said) -> Result<LateRule> {
+    let equal = || vec![1.; data.modalities.len()];
+    let (train, validation) = (&data.split.train, &data.split.validation);
+    let (of_train, of_validation) = (numbers(data, train), numbers(data, validation));
+    Ok(match way {
+        Way::LearnedMean => LateRule::learned_mean(&said.unseen, &of_train, &data.presence(train)?)?,
+        Way::Maximum => LateRule::Maximum,
+        Way::Vote => LateRule::HardVote(equal()),
+        Way::Product => LateRule::Product { weights: equal(), prior: None },
+        Way::Stacking => LateRule::stacking(
+            device,
+            (&said.unseen, &of_train, &data.presence(train)?),
+            (&said.validation, &of_validation, &data.presence(validation)?),
+        )?,
+        Way::Greedy => {
+            let slices: Vec<&[f32]> = said.validation.iter().map(|own| &own.values[..]).collect();
+            LateRule::Mean(greedy_selection(&slices, said.validation[0].cols, &of_validation, ROUNDS)?)
+        }
+        Way::Mean | Way::Trained(_) => LateRule::Mean(equal()),
+    })
+}

@@ -1,0 +1,80 @@
+//! `crossmodal predict`: a trained fusion applied to new features.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crossmodal::fusion::{FusionModel, Told};
+use crossmodal::io::{Features, Source, read_features, write_npy};
+
+use crate::device::DeviceArgs;
+use crate::failure::{Failure, Outcome};
+use crate::inputs::{self, check_same};
+use crate::{output, target};
+
+/// Applies a trained fusion and writes the probabilities as .npy
+#[derive(clap::Args)]
+#[command(override_usage = "crossmodal predict --model <FILE> --modality <NAME=FILE> --out <FILE>")]
+pub(crate) struct Args {
+    /// fusion.safetensors of a run of fuse
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Features by their modality; others are missing
+    #[arg(long, required = true, value_name = "NAME=FILE", value_parser = inputs::named())]
+    modality: Vec<(String, Source)>,
+    /// The .npy file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Replace the file that is there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let out = args.out.display();
+    if !args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
+        return Err(Failure::new(format!("--out {out}: expected a file name that ends in .npy")));
+    }
+    let sources = args.modality.iter().map(|(_, source)| source.path.as_path());
+    target::check(&args.out, sources.chain([args.model.as_path()]), args.force)?;
+    let model = FusionModel::load(&args.device.open()?, &args.model).map_err(|error| {
+        Failure::new(format!("--model {error}; expected fusion.safetensors of a run of fuse"))
+    })?;
+    let names: Vec<_> = model.channels.iter().map(|channel| channel.name.as_str()).collect();
+    let mut features: Vec<Option<Features>> = vec![None; names.len()];
+    let (_, first) = &args.modality[0];
+    let mut rows = None;
+    for (name, source) in &args.modality {
+        let Some(at) = names.iter().position(|own| own == name) else {
+            let expected = names.join(", ");
+            return Err(Failure::new(format!("--modality {name}: expected one of {expected}")));
+        };
+        if features[at].is_some() {
+            return Err(Failure::new(format!("--modality {name}: it is given twice")));
+        }
+        let own = read_features(source)?;
+        check_same("rows", (first, *rows.get_or_insert(own.rows)), (source, own.rows))?;
+        let inputs = model.channels[at].standardisation.mean.len();
+        if own.cols != inputs {
+            return Err(Failure::new(format!(
+                "{source}: expected {inputs} columns, as modality {name} of {} takes, got {}",
+                args.model.display(),
+                own.cols
+            )));
+        }
+        features[at] = Some(own);
+    }
+    let told = model.predict(&features.iter().map(Option::as_ref).collect::<Vec<_>>())?;
+    write_npy(&args.out, told.rows, told.cols, &told.values)?;
+    let what = match &model.told {
+        Told::Classes(labels) => {
+            let labels: Vec<_> = labels.iter().map(ToString::to_string).collect();
+            format!("probabilities of the classes {}", labels.join(", "))
+        }
+        Told::Value { .. } => "values".to_string(),
+    };
+    output::print(&format!("{out}: {} rows, {what}\n", told.rows))?;
+    Ok(ExitCode::SUCCESS)
+}
