@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use crossmodal::align::Scaling;
 use crossmodal::fusion::{FusionData, FusionKind, FusionRecipe, Target};
 use crossmodal::io::{Source, write_atomically};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
@@ -185,6 +187,15 @@ impl RecipeArgs {
     }
 }
 
+/// A bar over the fusions, hidden where standard error is no terminal. It ticks, so that a long one is seen to run.
+fn progress(count: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {bar:12} {pos}/{len} fusions, {elapsed}, {msg}");
+    let bar = ProgressBar::new(count as u64);
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
 /// Runs the verb. Everything is read, checked and trained before anything is written.
 pub(crate) fn run(args: &Args) -> Outcome {
     let name = if args.all { None } else { Some(args.fusion.unwrap_or(Name::Gmu)) };
@@ -211,17 +222,23 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let device = args.device.open()?;
     plan.probe()?;
     let (mut all, mut experts) = (vec![], None);
-    if args.all {
-        for m in 0..data.modalities.len() {
-            all.push(single(&device, &data, m).map_err(said)?);
-        }
+    let alone = if args.all { data.modalities.len() } else { 0 };
+    let names: Vec<_> =
+        Name::value_variants().iter().filter(|own| name.is_none_or(|name| name == **own)).collect();
+    let bar = progress(alone + names.len());
+    for m in 0..alone {
+        bar.set_message(format!("{} alone", data.modalities[m].name));
+        all.push(single(&device, &data, m).map_err(said)?);
+        bar.inc(1);
     }
-    let names = Name::value_variants().iter().copied().filter(|own| name.is_none_or(|name| name == *own));
     for name in names {
-        let value = name.to_possible_value().map_or(String::new(), |v| v.get_name().into());
-        let fused = way(&device, &data, &recipe, &args.recipe.way(name), &mut experts).map_err(said)?;
+        let value: String = name.to_possible_value().map_or(String::new(), |v| v.get_name().into());
+        bar.set_message(value.clone());
+        let fused = way(&device, &data, &recipe, &args.recipe.way(*name), &mut experts).map_err(said)?;
         all.push(Fused { name: value, ..fused });
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     let run = Run { inputs: &inputs, data: &data, recipe: &recipe, device: &device, all: &all };
     let output = plan.open_as("fuse", vec![])?;
     let metrics = run.metrics();
