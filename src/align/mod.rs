@@ -25,6 +25,7 @@ mod checkpoint;
 mod closed_form;
 mod correct;
 mod data;
+mod gradient_cache;
 mod heads;
 mod matching;
 mod network;

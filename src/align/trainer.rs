@@ -15,7 +15,7 @@ use crate::io::Features;
 use crate::losses::Queue;
 use crate::nn::{Bound, ParameterId, Parameters, generator};
 use crate::ops::binary::BINARY;
-use crate::ops::{Binary, Dropout, add, clip_global_norm, concat, split};
+use crate::ops::{Binary, Dropout, add, clip_global_norm};
 use crate::optim::{AdamW, CosineSchedule, clamp_log_scale};
 use crate::tensor::Tensor;
 use rand::seq::SliceRandom;
@@ -66,7 +66,7 @@ pub struct EpochReport {
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub struct Trainer {
-    device: Device,
+    pub(super) device: Device,
     pub(super) recipe: Recipe,
     pub(super) sides: Vec<Side>,
     train: Vec<u32>,
@@ -222,52 +222,8 @@ impl Trainer {
         Ok((loss.value().clone(), bound.gradients(&tape.backward(&loss)?)))
     }
 
-    /// The same with the memory of a part of the batch (gradient caching): all embeddings without a tape, the gradient of the
-    /// loss by them, then each part once more, backward from its own rows of that gradient.
-    fn in_parts(&mut self, batch: &[u32]) -> Result<Step> {
-        let unit = self.recipe.objective.unit();
-        let parts: Vec<_> = batch.chunks(batch.len().div_ceil(self.recipe.accum).max(1)).collect();
-        let cached = |(number, side): (usize, &Side)| -> Result<Tensor> {
-            let tape = Tape::no_grad();
-            let bound = self.parameters.on(&tape);
-            let embed = |(i, part): (usize, &&[u32])| {
-                let dropout = self.dropout(number, i * parts[0].len());
-                Ok(side.embed(&self.device, &tape, &bound, part, unit, dropout)?.value().clone())
-            };
-            by_view(&parts.iter().enumerate().map(embed).collect::<Result<Vec<_>>>()?, side.views.len())
-        };
-        let tape = Tape::new();
-        let bound = self.parameters.on(&tape);
-        let cached = self.sides.iter().enumerate().map(|side| Ok(tape.leaf(&cached(side)?)));
-        let embeddings = cached.collect::<Result<Vec<_>>>()?;
-        let loss = self.loss(&tape, &bound, &embeddings, batch)?;
-        let all = tape.backward(&loss)?;
-        let mut gradients = bound.gradients(&all);
-        for (number, (side, embeddings)) in self.sides.iter().zip(&embeddings).enumerate() {
-            let Some(gradient) = all.get(embeddings).filter(|_| !side.network.is_fixed()) else {
-                continue;
-            };
-            let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
-            let of_parts = by_part(gradient, &sizes, side.views.len())?;
-            for (i, (part, gradient)) in parts.iter().zip(of_parts).enumerate() {
-                let tape = Tape::new();
-                let bound = self.parameters.on(&tape);
-                let dropout = self.dropout(number, i * parts[0].len());
-                let z = side.embed(&self.device, &tape, &bound, part, unit, dropout)?;
-                let own = bound.gradients(&tape.backward_from(&z, &gradient)?);
-                for (sum, own) in gradients.iter_mut().zip(own) {
-                    *sum = match (sum.take(), own) {
-                        (Some(sum), Some(own)) => Some(add(&sum, &own)?),
-                        (sum, own) => sum.or(own),
-                    };
-                }
-            }
-        }
-        Ok((loss.value().clone(), gradients))
-    }
-
     /// What this step drops on a side, from a row of the batch on.
-    fn dropout(&self, side: usize, first: usize) -> Option<Dropout> {
+    pub(super) fn dropout(&self, side: usize, first: usize) -> Option<Dropout> {
         let Recipe { dropout: p, seed, .. } = self.recipe;
         // Spread, so that seeds next to each other share no step's numbers.
         let number = u64::from(self.optimiser.steps) * self.sides.len() as u64 + side as u64;
@@ -276,7 +232,13 @@ impl Trainer {
     }
 
     /// The sum of the losses of all pairs of modalities. The embeddings go into the queues, before or after.
-    fn loss(&mut self, tape: &Tape, bound: &Bound, embeddings: &[Var], batch: &[u32]) -> Result<Var> {
+    pub(super) fn loss(
+        &mut self,
+        tape: &Tape,
+        bound: &Bound,
+        embeddings: &[Var],
+        batch: &[u32],
+    ) -> Result<Var> {
         let class = |&row: &u32| match &self.classes {
             // Of no class, it is still its own partner's.
             Some(classes) if classes[row as usize] < 0 => i64::MAX - i64::from(row),
@@ -409,7 +371,7 @@ impl Trainer {
 }
 
 /// A loss and the gradients of all parameters.
-type Step = (Tensor, Vec<Option<Tensor>>);
+pub(super) type Step = (Tensor, Vec<Option<Tensor>>);
 
 /// All gradients together no longer than a norm.
 fn clipped(mut gradients: Vec<Option<Tensor>>, norm: f64) -> Result<Vec<Option<Tensor>>> {
@@ -420,22 +382,6 @@ fn clipped(mut gradients: Vec<Option<Tensor>>, norm: f64) -> Result<Vec<Option<T
     let (shorter, _) = clip_global_norm(&there, norm)?;
     gradients.iter_mut().flatten().zip(shorter).for_each(|(gradient, own)| *gradient = own);
     Ok(gradients)
-}
-
-/// Embeddings of parts of a batch, each with its views one behind the other, as those of the whole batch.
-fn by_view(parts: &[Tensor], views: usize) -> Result<Tensor> {
-    let split_views = |part: &Tensor| split(part, 0, &vec![part.shape()[0] / views; views]);
-    let parts = parts.iter().map(split_views).collect::<Result<Vec<_>>>()?;
-    let all: Vec<_> = (0..views).flat_map(|view| parts.iter().map(move |part| &part[view])).collect();
-    concat(&all, 0)
-}
-
-/// The other way round.
-fn by_part(whole: &Tensor, sizes: &[usize], views: usize) -> Result<Vec<Tensor>> {
-    let pieces = split(whole, 0, &sizes.repeat(views))?;
-    let part =
-        |i: usize| concat(&(0..views).map(|view| &pieces[view * sizes.len() + i]).collect::<Vec<_>>(), 0);
-    (0..sizes.len()).map(part).collect()
 }
 
 fn diverged(epoch: u32) -> Error {

@@ -11,6 +11,9 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod arithmetic;
+
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::{Forward, Rule, Saved, add};

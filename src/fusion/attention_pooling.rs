@@ -1,7 +1,7 @@
 //! A weighted sum of modalities.
 
-use super::arithmetic::{add, concat, mul, sum};
 use super::{Presence, projections};
+use crate::autograd::arithmetic::{add, concat, mul, sum};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;

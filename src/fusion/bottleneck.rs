@@ -1,10 +1,10 @@
 //! Intermediate fusion through a few tokens that all modalities share.
 
 use super::TokenBatch;
-use super::arithmetic::{concat, mul, total};
 use super::presence::constant;
 use super::streams::{ToWidth, for_each_sample};
 use super::token_batch::{Seen, joined_mask};
+use crate::autograd::arithmetic::{concat, mul, total};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};

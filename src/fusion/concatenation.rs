@@ -1,7 +1,7 @@
 //! Early fusion by concatenation.
 
-use super::arithmetic::concat;
 use super::{Presence, check_widths};
+use crate::autograd::arithmetic::concat;
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;

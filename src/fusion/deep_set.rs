@@ -1,7 +1,7 @@
 //! A pooled sum of modalities.
 
-use super::arithmetic::{mul, total};
 use super::{Presence, projections};
+use crate::autograd::arithmetic::{mul, total};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Early fusion by gates.
 
-use super::arithmetic::{add, concat, mul, sum, unary};
 use super::{Presence, projections};
+use crate::autograd::arithmetic::{add, concat, mul, sum, unary};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;

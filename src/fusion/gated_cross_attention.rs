@@ -1,7 +1,7 @@
 //! Intermediate fusion that a trained model takes in without a change at first.
 
 use super::TokenBatch;
-use super::arithmetic::{mul, unary};
+use crate::autograd::arithmetic::{mul, unary};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! Late fusion: what was decided from each modality, into one decision. Class probabilities `[rows, classes]` of experts on the tape.
 
 use super::Presence;
-use super::arithmetic::{add, concat, mul, sum, total, unary};
 use super::presence::constant;
+use crate::autograd::arithmetic::{add, concat, mul, sum, total, unary};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};

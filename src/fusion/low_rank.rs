@@ -1,7 +1,7 @@
 //! Early fusion by a low-rank outer product.
 
-use super::arithmetic::{add, mul, sum, unary};
 use super::{Presence, projections};
+use crate::autograd::arithmetic::{add, mul, sum, unary};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;

@@ -16,7 +16,6 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-mod arithmetic;
 mod attention_pooling;
 mod bottleneck;
 mod class_scores;

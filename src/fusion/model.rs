@@ -1,8 +1,8 @@
 //! A fusion with the layers and numbers around it: from features to classes or a value.
 
-use super::arithmetic::unary;
 use super::{Fuser, FusionKind, Presence};
 use crate::align::Standardisation;
+use crate::autograd::arithmetic::unary;
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::dtype::HostData;

@@ -1,9 +1,9 @@
 //! Tokens of any number into a few.
 
 use super::TokenBatch;
-use super::arithmetic::concat;
 use super::streams::{OneStream, for_each_sample};
 use super::token_batch::joined_mask;
+use crate::autograd::arithmetic::concat;
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -1,9 +1,9 @@
 //! Tokens of several modalities brought to one width, and joined into one sequence.
 
-use super::arithmetic::{add, concat};
 use super::presence::constant;
 use super::token_batch::{Seen, joined_mask};
 use super::{TokenBatch, check_widths};
+use crate::autograd::arithmetic::{add, concat};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! Early fusion by the outer product.
 
-use super::arithmetic::{concat, mul};
 use super::presence::constant;
 use super::{Presence, projections};
+use crate::autograd::arithmetic::{concat, mul};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};

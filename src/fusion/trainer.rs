@@ -1,10 +1,10 @@
 //! Training a fusion.
 
-use super::arithmetic::{mul, sum, unary};
 use super::model::{Channel, FusionModel, Told};
 use super::presence::constant;
 use super::{ClassScores, FusionData, FusionRecipe, Presence, Target};
 use crate::align::{Scaling, Standardisation};
+use crate::autograd::arithmetic::{mul, sum, unary};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -239,7 +239,7 @@ impl FusionTrainer {
             (Target::Values(values), Told::Value { mean, deviation }) => {
                 let minus = |row: &u32| -(f64::from(values[*row as usize]) - mean) / deviation;
                 let minus = constant(tape, &[rows, 1], batch.iter().map(minus).collect(), told)?;
-                let error = super::arithmetic::add(tape, told, &minus)?;
+                let error = crate::autograd::arithmetic::add(tape, told, &minus)?;
                 let squares = sum(tape, &sum(tape, &mul(tape, &error, &error)?, 1)?, 0)?;
                 unary(tape, Unary::Scale(-share), &squares)
             }

@@ -1,6 +1,7 @@
 //! One minus the cosine.
 
-use super::{add_number, reduced, unary};
+use super::reduced;
+use crate::autograd::arithmetic::{add_number, unary};
 use crate::autograd::{Tape, Var};
 use crate::error::Result;
 use crate::ops::cosine_similarity::COSINE_SIMILARITY;

@@ -1,6 +1,7 @@
 //! Alignment and uniformity on the unit sphere (Wang and Isola, 2020).
 
-use super::{add_number, binary, reduced, sum, unary};
+use super::reduced;
+use crate::autograd::arithmetic::{add_number, binary, sum, unary};
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::ops::info_nce::INFO_NCE;

@@ -31,29 +31,10 @@ pub use redundancy::{VicRegOptions, barlow_twins, vicreg};
 pub use sup_con::{paired_negatives, sup_con};
 pub use triplet::{Distance, TripletOptions, triplet};
 
+use crate::autograd::arithmetic::{sum, unary};
 use crate::autograd::{Tape, Var};
 use crate::error::Result;
-use crate::ops::binary::BINARY;
-use crate::ops::reduce::REDUCE;
-use crate::ops::unary::UNARY;
-use crate::ops::{Binary, Reduce, ReduceOptions, Reduction, Unary};
-
-fn binary(tape: &Tape, kind: Binary, a: &Var, b: &Var) -> Result<Var> {
-    tape.apply(&BINARY, kind, &[a, b])
-}
-
-fn unary(tape: &Tape, kind: Unary, x: &Var) -> Result<Var> {
-    tape.apply(&UNARY, kind, &[x])
-}
-
-fn add_number(tape: &Tape, x: &Var, value: f64) -> Result<Var> {
-    unary(tape, Unary::Shift(value), x)
-}
-
-/// The sum over an axis, which goes.
-fn sum(tape: &Tape, x: &Var, axis: usize) -> Result<Var> {
-    tape.apply(&REDUCE, ReduceOptions { kind: Reduce::Sum, axis, keep_axis: false }, &[x])
-}
+use crate::ops::{Reduction, Unary};
 
 /// The sum over all of two axes.
 fn sum_all(tape: &Tape, x: &Var) -> Result<Var> {

@@ -1,6 +1,7 @@
 //! Losses without negatives: what is learned must agree, vary, and not repeat itself.
 
-use super::{add_number, binary, sum, sum_all, unary};
+use super::sum_all;
+use crate::autograd::arithmetic::{add_number, binary, sum, unary};
 use crate::autograd::{Tape, Var};
 use crate::dtype::DType;
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! The triplet loss.
 
-use super::{Triplets, add_number, binary, reduced, sum, unary};
+use super::{Triplets, reduced};
+use crate::autograd::arithmetic::{add_number, binary, sum, unary};
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::ops::cosine_similarity::COSINE_SIMILARITY;
