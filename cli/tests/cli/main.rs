@@ -4,7 +4,9 @@ mod align;
 mod bad_input;
 mod eval;
 mod folders;
+mod formulas;
 mod fuse;
+mod modalities;
 mod other_verbs;
 mod search;
 
