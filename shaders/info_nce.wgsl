@@ -31,8 +31,6 @@ const PER_ROW: u32 = 128u;
 // The soft weights at hand are those of the block alone, not of the whole.
 const SOFT_OF_BLOCK: u32 = 256u;
 
-fn has(flag: u32) -> bool { return (params.flags & flag) != 0u; }
-
 // Whether there is an entry at row i and column j, of these codes.
 fn keeps(i: u32, j: u32, row_code: u32, col_code: u32) -> bool {
     return row_code != MASKED && col_code != MASKED && !(i == j && has(EXCLUDE_SELF) && !has(OWN_COLUMNS));
@@ -90,15 +88,9 @@ fn target_weight(i: u32, j: u32, row_code: u32, col_code: u32) -> f32 {
     return select(0.0, 1.0, same_class(row_code, col_code));
 }
 
-fn row_code_at(i: u32) -> u32 {
-    if has(ROW_CODES) { return row_codes[i]; }
-    return i;
-}
-
-fn col_code_at(j: u32) -> u32 {
+fn code_of_col(j: u32) -> u32 {
     if has(OWN_COLUMNS) { return NO_CLASS; }
-    if has(COL_CODES) { return col_codes[j]; }
-    return j;
+    return col_code_at(j);
 }
 
 // One workgroup per row of the block.
@@ -118,7 +110,7 @@ fn row_sweep(
     var largest = LOWEST;
     for (var col = lane; col < params.cols; col += WIDTH) {
         let j = params.first_col + col;
-        let col_code = col_code_at(j);
+        let col_code = code_of_col(j);
         if !keeps(i, j, row_code, col_code) { continue; }
         let similarity = sims[base + col];
         let weight = target_weight(i, j, row_code, col_code);
@@ -132,7 +124,7 @@ fn row_sweep(
     var sum = 0.0;
     for (var col = lane; col < params.cols; col += WIDTH) {
         let j = params.first_col + col;
-        let col_code = col_code_at(j);
+        let col_code = code_of_col(j);
         let weight = target_weight(i, j, row_code, col_code);
         if keeps(i, j, row_code, col_code) && competes(weight) {
             sum += exp(scale * (competing(sims[base + col], weight, scale) - largest));
@@ -161,7 +153,7 @@ fn column_sweep(
     if col >= params.cols { return; }
     let scale = exp(log_scale[0]);
     let j = params.first_col + col;
-    let col_code = col_code_at(j);
+    let col_code = code_of_col(j);
     var aim = vec4(0.0);
     var largest = LOWEST;
     for (var row = 0u; row < params.rows; row++) {
@@ -296,7 +288,7 @@ fn gradient(
     let i = params.first_row + at / params.cols;
     let j = params.first_col + at % params.cols;
     let row_code = row_code_at(i);
-    let col_code = col_code_at(j);
+    let col_code = code_of_col(j);
     var g = 0.0;
     if keeps(i, j, row_code, col_code) {
         let scale = exp(log_factor[0]);

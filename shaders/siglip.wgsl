@@ -20,18 +20,6 @@ struct Params {
 // Each row has a loss, and so an upstream gradient, of its own.
 const PER_ROW: u32 = 1u;
 
-fn has(flag: u32) -> bool { return (params.flags & flag) != 0u; }
-
-fn row_code_at(i: u32) -> u32 {
-    if has(ROW_CODES) { return row_codes[i]; }
-    return i;
-}
-
-fn col_code_at(j: u32) -> u32 {
-    if has(COL_CODES) { return col_codes[j]; }
-    return j;
-}
-
 // 1 for a pair, -1 for two that do not belong together, 0 where one of them is masked.
 fn sign_of(row_code: u32, col_code: u32) -> f32 {
     if row_code == MASKED || col_code == MASKED { return 0.0; }
