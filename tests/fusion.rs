@@ -3,7 +3,7 @@
 mod common;
 
 use crossmodal::autograd::{Tape, Var};
-use crossmodal::fusion::{Fuser, FusionKind, Presence};
+use crossmodal::fusion::{Fuser, FusionKind, Presence, TokenBatch};
 use crossmodal::nn::{Parameters, generator};
 use crossmodal::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -60,7 +60,8 @@ fn run(
         tape.leaf(&Tensor::from_f64(device, &shape, dtype, values.clone()).unwrap())
     };
     let x: Vec<Var> = features.iter().map(leaf).collect();
-    let h = fuser.forward(&tape, &bound, &x.iter().collect::<Vec<_>>(), presence).unwrap();
+    let batch = TokenBatch { tokens: &x.iter().collect::<Vec<_>>(), masks: &[], presence };
+    let h = fuser.forward(&tape, &bound, &batch, None).unwrap();
     let upstream = Tensor::from_f64(device, &[ROWS, DIM], dtype, noise(ROWS * DIM, 5.)).unwrap();
     let gradients = tape.backward_from(&h, &upstream).unwrap();
     let values = |tensor: &Tensor| tensor.to_f64_vec().unwrap();
@@ -154,6 +155,7 @@ fn formula(kind: FusionKind, plain: &Plain, x: &[Option<&[f64]>]) -> Vec<f64> {
             let mean = |j: usize| elements.iter().map(|e| e[j]).sum::<f64>() / there.len() as f64;
             plain.layer("output", &(0..hidden).map(mean).collect::<Vec<_>>())
         }
+        of_tokens => panic!("{of_tokens} has formulas of its own"),
     }
 }
 
@@ -339,11 +341,12 @@ fn what_does_not_fit_is_refused() {
         tape.leaf(&Tensor::zeros(&Device::Cpu, &[rows, cols], DType::F32).unwrap())
     };
     let forward = |x: &[&Var], presence: &Presence| {
-        fuser.forward(&tape, &parameters.on(&tape), x, presence).unwrap_err().to_string()
+        let batch = TokenBatch { tokens: x, masks: &[], presence };
+        fuser.forward(&tape, &parameters.on(&tape), &batch, None).unwrap_err().to_string()
     };
     let all = Presence::all(ROWS, 2);
-    assert!(forward(&[&x(ROWS, 4)], &all).contains("features: expected features of 2 modalities, got 1"));
-    assert!(forward(&[&x(ROWS, 4), &x(4, 2)], &all).contains("5 samples and at least two axes"));
+    assert!(forward(&[&x(ROWS, 4)], &all).contains("tokens: expected one for each of 2 modalities, got 1"));
+    assert!(forward(&[&x(ROWS, 4), &x(4, 2)], &all).contains("a batch of 5, as the presence has it, got 4"));
     let short = Presence::new(3, vec![Some([true; 2].into())]).unwrap_err().to_string();
     assert!(short.contains("presence: expected 3 for each modality, one a sample, got 2"), "{short}");
 }

@@ -40,6 +40,20 @@ fn kinds() -> Vec<FusionKind> {
         FusionKind::Pooling,
         FusionKind::DeepSet { hidden: 16 },
     ]
+    .into_iter()
+    .chain(kinds_of_tokens())
+    .collect()
+}
+
+fn kinds_of_tokens() -> Vec<FusionKind> {
+    vec![
+        FusionKind::CrossAttention { heads: 2, layers: 2 },
+        FusionKind::CoAttention { heads: 2, layers: 1 },
+        FusionKind::Merged { heads: 2, layers: 1 },
+        FusionKind::GatedCrossAttention { heads: 2, layers: 2 },
+        FusionKind::Bottleneck { heads: 2, layers: 2, latents: 2 },
+        FusionKind::Resampler { heads: 2, layers: 1, latents: 3 },
+    ]
 }
 
 fn recipe(kind: FusionKind) -> FusionRecipe {
@@ -220,7 +234,7 @@ fn what_cannot_be_trained_is_refused() {
     assert!(said(model.predict(&[None, None]).unwrap_err()).contains("at least one modality"));
     assert!(said(model.predict(&[Some(&features(5, 0))]).unwrap_err()).contains("expected 2 modalities"));
     let narrow = model.predict(&[Some(&features(4, 0)), None]).unwrap_err();
-    assert!(said(narrow).contains("modality image: expected 240 x 5, got 240 x 4"));
+    assert!(said(narrow).contains("modality image: expected 240 x 5 values, got 240 x 4 of 960 values"));
     let short = model.predict_with(&[Some(&features(5, 0)), None], &Presence::all(3, 2)).unwrap_err();
     assert!(said(short).contains("expected 3 x 5"));
 }

@@ -1,14 +1,14 @@
 //! Intermediate fusion through a few tokens that all modalities share.
 
 use super::TokenBatch;
-use super::presence::constant;
 use super::streams::{ToWidth, for_each_sample};
-use super::token_batch::{Seen, joined_mask};
+use super::token_batch::{Seen, joined_mask, shares};
 use crate::autograd::arithmetic::{concat, mul, total};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Bound, DropoutStep, Embedding, EncoderLayer, EncoderOptions, ParameterId, Parameters};
+use crate::ops::AttentionWeights;
 use crate::ops::concat::SPLIT;
 use rand::Rng;
 
@@ -112,7 +112,7 @@ impl BottleneckFusion {
         let rows = batch.presence.rows();
         let z = bound.get(self.bottleneck);
         let (count, mut z) = (z.value().shape()[0], for_each_sample(tape, z, rows)?);
-        let shares = shares(tape, &seen, rows, &z)?;
+        let shares = tape.reshape(&shares(tape, &seen, &z)?, &[rows, 1, 1])?;
         let lengths: Vec<_> = seen.iter().map(|own| own.x.value().shape()[1]).collect();
         let mask = |(own, &length): (&Seen, &usize)| {
             joined_mask(rows, &[(own.mask.as_ref(), length), (None, count)])
@@ -122,7 +122,8 @@ impl BottleneckFusion {
             let mut found = vec![];
             for (m, own) in seen.iter_mut().enumerate() {
                 let joined = concat(tape, 1, &[own.x.clone(), z.clone()])?;
-                let y = layer[m].run(tape, bound, &joined, masks[m].as_ref(), step)?;
+                let no = AttentionWeights::None;
+                let y = layer[m].run(tape, bound, &joined, masks[m].as_ref(), step, no)?.out;
                 let mut parts = tape.apply_all(&SPLIT, (1, vec![lengths[m], count]), &[&y])?;
                 found.push(own.kept_of(tape, &parts.swap_remove(1))?);
                 own.x = parts.swap_remove(0);
@@ -132,10 +133,4 @@ impl BottleneckFusion {
         let tokens = seen.iter().map(|own| own.kept(tape, &own.x)).collect::<Result<_>>()?;
         Ok(Bottlenecked { tokens, bottleneck: z })
     }
-}
-
-/// The share of each modality in the mean of those that have a token: `[rows, 1, 1]`.
-fn shares(tape: &Tape, seen: &[Seen], rows: usize, like: &Var) -> Result<Var> {
-    let count = |row: usize| seen.iter().filter(|own| own.samples[row]).count();
-    constant(tape, &[rows, 1, 1], (0..rows).map(|row| 1. / count(row).max(1) as f64).collect(), like)
 }

@@ -5,7 +5,7 @@ use super::cross_attention::Branch;
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{Bound, DropoutStep, EncoderLayer, EncoderOptions, Parameters};
+use crate::nn::{Bound, DropoutStep, EncoderLayer, EncoderOptions, MultiHeadAttended, Parameters};
 use crate::ops::AttentionWeights;
 use rand::Rng;
 
@@ -86,11 +86,42 @@ impl CoAttention {
         batch: &TokenBatch<'_>,
         step: Option<&DropoutStep>,
     ) -> Result<[Var; 2]> {
+        Ok(self.forward_with_weights(tape, bound, batch, step, AttentionWeights::None)?.map(|own| own.out))
+    }
+
+    /// As [`forward`](Self::forward), with the attention's probabilities: what each token of one looks at in the other. Those of a token
+    /// that is not there are meaningless, and 0 where it has nothing to look at.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, autograd::Tape, nn::{EncoderOptions, Parameters, generator}};
+    /// use crossmodal::{fusion::{CoAttention, Presence, TokenBatch}, ops::AttentionWeights};
+    /// let (cpu, mut parameters, options) = (Device::Cpu, Parameters::default(), [EncoderOptions::new(4, 2); 2]);
+    /// let fusion = CoAttention::new(&cpu, &mut parameters, "co", &options, &mut generator(0, 0))?;
+    /// let tape = Tape::no_grad();
+    /// let of = |length: usize| Tensor::from_vec(&cpu, &[1, length, 4], vec![0.5f32; 4 * length]);
+    /// let (text, image) = (tape.constant(&of(1)?), tape.constant(&of(2)?));
+    /// let batch = TokenBatch { tokens: &[&text, &image], masks: &[], presence: &Presence::all(1, 2) };
+    /// let (bound, weights) = (parameters.on(&tape), AttentionWeights::Averaged);
+    /// let [text, image] = fusion.forward_with_weights(&tape, &bound, &batch, None, weights)?;
+    /// assert_eq!(text.weights.unwrap().value().to_vec::<f32>()?, [0.5; 2]);
+    /// assert_eq!(image.weights.unwrap().value().to_vec::<f32>()?, [1.; 2]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn forward_with_weights(
+        &self,
+        tape: &Tape,
+        bound: &Bound,
+        batch: &TokenBatch<'_>,
+        step: Option<&DropoutStep>,
+        weights: AttentionWeights,
+    ) -> Result<[MultiHeadAttended; 2]> {
         let seen = batch.seen("CoAttention", tape, &self.branches[0].widths())?;
         let one = |m: usize| {
             let (own, other) = (&seen[m], &seen[1 - m]);
-            let h = self.branches[m].forward(tape, bound, [own, other], step, AttentionWeights::None)?.out;
-            own.kept(tape, &self.layers[m].run(tape, bound, &h, own.mask.as_ref(), step)?)
+            let h = self.branches[m].forward(tape, bound, [own, other], step, weights)?;
+            let no = AttentionWeights::None;
+            let y = self.layers[m].run(tape, bound, &h.out, own.mask.as_ref(), step, no)?.out;
+            Ok(MultiHeadAttended { out: own.kept(tape, &y)?, weights: h.weights })
         };
         Ok([one(0)?, one(1)?])
     }

@@ -3,6 +3,7 @@
 use super::Presence;
 use crate::align::{Data, Modality, Split};
 use crate::error::{Error, Result};
+use crate::io::Features;
 use std::sync::Arc;
 
 /// What is told from a sample.
@@ -43,6 +44,28 @@ impl Target {
     }
 }
 
+/// The tokens that a modality's features are.
+///
+/// ```
+/// use crossmodal::fusion::TokenCount;
+/// let words = TokenCount { length: 32, lengths: Some([27, 32].into()) };
+/// assert!(words.is_there(0, 26) && !words.is_there(0, 27));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenCount {
+    /// Tokens of a sample, those that are not there counted too: its features are one behind the other.
+    pub length: usize,
+    /// How many of each sample's are there, from the first; none where all are.
+    pub lengths: Option<Arc<[u32]>>,
+}
+
+impl TokenCount {
+    /// Whether a token is there. Panics if there is no such sample. Example: [`TokenCount`].
+    pub fn is_there(&self, row: usize, token: usize) -> bool {
+        token < self.length && self.lengths.as_ref().is_none_or(|own| token < own[row] as usize)
+    }
+}
+
 /// Samples for a fusion to learn from.
 ///
 /// ```
@@ -59,6 +82,8 @@ impl Target {
 pub struct FusionData {
     /// At least one.
     pub modalities: Vec<Modality>,
+    /// Of each modality, the tokens that its features are; none where they are one vector.
+    pub tokens: Vec<Option<TokenCount>>,
     /// Of each modality, in which samples it is there; none where it is in all.
     pub present: Vec<Option<Vec<bool>>>,
     /// What is to be told.
@@ -93,26 +118,125 @@ impl FusionData {
             return Err(Error::argument("fuse", "target", "finite numbers", got));
         }
         let Data { modalities, split, .. } = Data::checked("fuse", modalities, split)?;
-        let present = vec![None; modalities.len()];
-        Ok(FusionData { modalities, present, target, split })
+        let (tokens, present) = (vec![None; modalities.len()], vec![None; modalities.len()]);
+        Ok(FusionData { modalities, tokens, present, target, split })
+    }
+
+    fn place(&self, name: &str) -> Result<usize> {
+        let names: Vec<_> = self.modalities.iter().map(|own| own.name.as_str()).collect();
+        let at = names.iter().position(|own| *own == name);
+        at.ok_or_else(|| Error::argument("fuse", "name", format!("one of {}", names.join(", ")), name))
+    }
+
+    /// With features of a modality that are tokens `[rows, length · width]`, of which the first of each sample's are there. A modality is
+    /// missing in a sample of length 0.
+    ///
+    /// Errors: there is none of that name; features that are not so many tokens; not a length a row, or one beyond; none of the training
+    /// rows has a token.
+    ///
+    /// ```
+    /// use crossmodal::{align::{Modality, Split}, fusion::{FusionData, Target, TokenCount}, io::Features};
+    /// let words = Modality::new("text", Features { rows: 6, cols: 4, values: vec![1.; 24] });
+    /// let split = Split::from_labels(&[0, 0, 1, 1, 2, 2])?;
+    /// let data = FusionData::new(vec![words], Target::of_labels(&[0, 1, 0, 1, 0, 1]), split)?;
+    /// let lengths = Some([1, 2, 2, 0, 1, 1].into()); // of two tokens, two wide
+    /// let data = data.with_tokens("text", TokenCount { length: 2, lengths })?;
+    /// assert_eq!((data.width(0), data.presence(&[3])?.is_there(0, 0)), (2, false));
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn with_tokens(mut self, name: &str, tokens: TokenCount) -> Result<FusionData> {
+        let at = self.place(name)?;
+        let own = &self.modalities[at];
+        let (rows, cols) = (own.features.rows, own.features.cols);
+        let refuse =
+            |expected: String, got: String| Err(Error::argument("fuse", own.argument(), expected, got));
+        if tokens.length == 0 || !cols.is_multiple_of(tokens.length) {
+            return refuse(format!("features of {} tokens", tokens.length), format!("{cols} features"));
+        }
+        if let Some(lengths) = &tokens.lengths {
+            if lengths.len() != rows {
+                return refuse(format!("{rows} lengths, one a row"), lengths.len().to_string());
+            }
+            if let Some(row) = lengths.iter().position(|own| *own as usize > tokens.length) {
+                let got = format!("{} in row {row}", lengths[row]);
+                return refuse(format!("lengths of at most {}", tokens.length), got);
+            }
+        }
+        self.tokens[at] = Some(tokens);
+        self.is_learned(at)?;
+        Ok(self)
+    }
+
+    /// Features of a vector or a token of a modality. Panics if there is no such modality. Example: [`FusionData::with_tokens`].
+    pub fn width(&self, modality: usize) -> usize {
+        self.modalities[modality].features.cols / self.tokens[modality].as_ref().map_or(1, |own| own.length)
+    }
+
+    /// The same with the mean of each sample's tokens in the place of its tokens, in f64 and rounded: for fusions that know no tokens. A
+    /// modality is missing where there was no token.
+    ///
+    /// ```
+    /// use crossmodal::{align::{Modality, Split}, fusion::{FusionData, Target, TokenCount}, io::Features};
+    /// let words = Modality::new("text", Features { rows: 6, cols: 2, values: [[1., 3.]; 6].concat() });
+    /// let split = Split::from_labels(&[0, 0, 1, 1, 2, 2])?;
+    /// let data = FusionData::new(vec![words], Target::of_labels(&[0, 1, 0, 1, 0, 1]), split)?;
+    /// let data = data.with_tokens("text", TokenCount { length: 2, lengths: Some([1, 2, 2, 2, 2, 2].into()) })?;
+    /// assert_eq!(data.pooled().modalities[0].features.values, [1., 2., 2., 2., 2., 2.]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn pooled(&self) -> FusionData {
+        let mut pooled = self.clone();
+        for (m, tokens) in self.tokens.iter().enumerate() {
+            let Some(tokens) = tokens else { continue };
+            let (width, own) = (self.width(m), &self.modalities[m].features);
+            let mut values = Vec::with_capacity(own.rows * width);
+            for (row, sample) in own.values.chunks_exact(own.cols).enumerate() {
+                let there: Vec<_> = sample
+                    .chunks_exact(width)
+                    .enumerate()
+                    .filter(|(t, _)| tokens.is_there(row, *t))
+                    .collect();
+                let sum =
+                    |column: usize| there.iter().map(|(_, token)| f64::from(token[column])).sum::<f64>();
+                values.extend((0..width).map(|column| (sum(column) / there.len().max(1) as f64) as f32));
+            }
+            pooled.modalities[m].features = Features { rows: own.rows, cols: width, values };
+            pooled.tokens[m] = None;
+            pooled.present[m] = tokens
+                .lengths
+                .as_ref()
+                .filter(|lengths| lengths.contains(&0))
+                .map(|_| (0..own.rows).map(|row| self.is_there(m, row)).collect())
+                .or_else(|| self.present[m].clone());
+        }
+        pooled
+    }
+
+    /// Whether a modality is there in a sample.
+    pub(super) fn is_there(&self, modality: usize, row: usize) -> bool {
+        self.present[modality].as_ref().is_none_or(|own| own[row])
+            && self.tokens[modality].as_ref().is_none_or(|own| own.is_there(row, 0))
+    }
+
+    /// Refuses a modality that no training row has.
+    fn is_learned(&self, modality: usize) -> Result<()> {
+        if self.training_rows(modality).is_empty() {
+            let expected = format!("{} in at least one of the training rows", self.modalities[modality].name);
+            return Err(Error::argument("fuse", "presence", expected, "none"));
+        }
+        Ok(())
     }
 
     /// With a modality in some samples only. Errors: there is none of that name; not one a row; none of the training rows has it.
     /// Example: [`FusionData`].
     pub fn with_presence(mut self, name: &str, present: Vec<bool>) -> Result<FusionData> {
-        let names: Vec<_> = self.modalities.iter().map(|own| own.name.as_str()).collect();
-        let Some(at) = names.iter().position(|own| *own == name) else {
-            return Err(Error::argument("fuse", "name", format!("one of {}", names.join(", ")), name));
-        };
+        let at = self.place(name)?;
         let rows = self.modalities[at].features.rows;
         if present.len() != rows {
             return Err(Error::argument("fuse", "presence", format!("{rows}, one a row"), present.len()));
         }
-        if !self.split.train.iter().any(|&row| present[row as usize]) {
-            let expected = format!("{name} in at least one of the training rows");
-            return Err(Error::argument("fuse", "presence", expected, "none"));
-        }
         self.present[at] = Some(present);
+        self.is_learned(at)?;
         Ok(self)
     }
 
@@ -122,15 +246,25 @@ impl FusionData {
         if let Some(row) = rows.iter().find(|&&row| row as usize >= count) {
             return Err(Error::argument("fuse", "rows", format!("row numbers below {count}"), row));
         }
-        let of = |present: &Option<Vec<bool>>| -> Option<Arc<[bool]>> {
-            present.as_ref().map(|own| rows.iter().map(|&row| own[row as usize]).collect())
+        let of = |m: usize| -> Option<Arc<[bool]>> {
+            let whole =
+                self.present[m].is_none() && self.tokens[m].as_ref().is_none_or(|own| own.lengths.is_none());
+            (!whole).then(|| rows.iter().map(|&row| self.is_there(m, row as usize)).collect())
         };
-        Presence::new(rows.len(), self.present.iter().map(of).collect())
+        Presence::new(rows.len(), (0..self.modalities.len()).map(of).collect())
     }
 
     /// The training rows in which a modality is there.
     pub(super) fn training_rows(&self, modality: usize) -> Vec<u32> {
-        let there = |row: &u32| self.present[modality].as_ref().is_none_or(|own| own[*row as usize]);
-        self.split.train.iter().copied().filter(there).collect()
+        self.split.train.iter().copied().filter(|&row| self.is_there(modality, row as usize)).collect()
+    }
+
+    /// The lengths of some rows' tokens, of each modality that has some.
+    pub(super) fn lengths(&self, rows: &[u32]) -> Vec<Option<Vec<u32>>> {
+        let of = |own: &Option<TokenCount>| {
+            let lengths = own.as_ref()?.lengths.as_ref()?;
+            Some(rows.iter().map(|&row| lengths[row as usize]).collect())
+        };
+        self.tokens.iter().map(of).collect()
     }
 }

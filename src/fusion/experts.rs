@@ -46,8 +46,7 @@ fn classes(data: &FusionData) -> Result<(Vec<i64>, &[i64])> {
 
 /// Of some rows those that have a modality, with their features and labels.
 fn having(data: &FusionData, m: usize, rows: &[u32], of_rows: &[i64]) -> Result<(Features, Vec<i64>)> {
-    let there = |row: &u32| data.present[m].as_ref().is_none_or(|own| own[*row as usize]);
-    let rows: Vec<_> = rows.iter().copied().filter(there).collect();
+    let rows: Vec<_> = rows.iter().copied().filter(|&row| data.is_there(m, row as usize)).collect();
     let labels = rows.iter().map(|&row| of_rows[row as usize]).collect();
     Ok((data.modalities[m].features.select(&rows)?, labels))
 }

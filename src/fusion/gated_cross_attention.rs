@@ -7,10 +7,10 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::encoder::Residual;
 use crate::nn::{
-    Bound, DropoutStep, EncoderOptions, Mlp, MultiHeadAttention, MultiHeadSizes, NormPlace, ParameterId,
-    Parameters,
+    Bound, DropoutStep, EncoderOptions, Mlp, MultiHeadAttended, MultiHeadAttention, MultiHeadSizes,
+    NormPlace, ParameterId, Parameters,
 };
-use crate::ops::{AttentionOptions, Unary};
+use crate::ops::{AttentionOptions, AttentionWeights, Unary};
 use crate::tensor::Tensor;
 use rand::Rng;
 
@@ -102,20 +102,50 @@ impl GatedCrossAttention {
         batch: &TokenBatch<'_>,
         step: Option<&DropoutStep>,
     ) -> Result<Var> {
+        Ok(self.forward_with_weights(tape, bound, batch, step, AttentionWeights::None)?.out)
+    }
+
+    /// As [`forward`](Self::forward), with the attention's probabilities, whatever the gate lets in of it: what each token of the first
+    /// looks at in the second. Those of a token that is not there are meaningless, and 0 where it has nothing to look at.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, autograd::Tape, nn::{EncoderOptions, Parameters, generator}};
+    /// use crossmodal::{fusion::{GatedCrossAttention, Presence, TokenBatch}, ops::AttentionWeights};
+    /// let (cpu, mut parameters, options) = (Device::Cpu, Parameters::default(), EncoderOptions::new(4, 2));
+    /// let fusion = GatedCrossAttention::new(&cpu, &mut parameters, "gated", 4, &options, &mut generator(0, 0))?;
+    /// let tape = Tape::no_grad();
+    /// let x = tape.constant(&Tensor::from_slice(&cpu, &[1, 2, 4], &[0.5f32; 8])?);
+    /// let batch = TokenBatch { tokens: &[&x, &x], masks: &[], presence: &Presence::all(1, 2) };
+    /// let (bound, weights) = (parameters.on(&tape), AttentionWeights::Averaged);
+    /// let seen = fusion.forward_with_weights(&tape, &bound, &batch, None, weights)?;
+    /// assert_eq!(seen.weights.unwrap().value().to_vec::<f32>()?, [0.5; 4]); // the two tokens are the same
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn forward_with_weights(
+        &self,
+        tape: &Tape,
+        bound: &Bound,
+        batch: &TokenBatch<'_>,
+        step: Option<&DropoutStep>,
+        weights: AttentionWeights,
+    ) -> Result<MultiHeadAttended> {
         let widths = [self.attention.sizes.query, self.attention.sizes.key];
         let seen = batch.seen("GatedCrossAttention", tape, &widths)?;
         let (own, media) = (&seen[0], &seen[1]);
-        let options = AttentionOptions { key_mask: media.mask.clone(), ..AttentionOptions::default() };
+        let options =
+            AttentionOptions { key_mask: media.mask.clone(), weights, ..AttentionOptions::default() };
+        let mut weights = None;
         let let_in = |gate: usize, added: &Var| {
             mul(tape, added, &unary(tape, Unary::Tanh, bound.get(self.gates[gate]))?)
         };
         let h = self.around_attention.around(tape, bound, &own.x, step, |x| {
             let attended = self.attention.attend(tape, bound, [x, &media.x, &media.x], &options)?;
+            weights = attended.weights;
             let_in(0, &media.kept_of(tape, &attended.out)?)
         })?;
         let y = self
             .around_mlp
             .around(tape, bound, &h, step, |h| let_in(1, &self.mlp.forward(tape, bound, h)?))?;
-        own.kept(tape, &y)
+        Ok(MultiHeadAttended { out: own.kept(tape, &y)?, weights })
     }
 }

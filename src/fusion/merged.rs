@@ -6,6 +6,7 @@ use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;
 use crate::nn::{Bound, DropoutStep, Encoder, EncoderOptions, Parameters};
+use crate::ops::AttentionWeights;
 use crate::ops::concat::SPLIT;
 use rand::Rng;
 
@@ -69,8 +70,37 @@ impl MergedEncoder {
         batch: &TokenBatch<'_>,
         step: Option<&DropoutStep>,
     ) -> Result<Vec<Var>> {
+        Ok(self.forward_with_weights(tape, bound, batch, step, AttentionWeights::None)?.0)
+    }
+
+    /// As [`forward`](Self::forward), with the probabilities of the last layer's attention, from every token to every token in the order
+    /// in which they are joined, the first modality's first. Those of a token that is not there are meaningless.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, autograd::Tape, nn::{EncoderOptions, Parameters, generator}};
+    /// use crossmodal::{fusion::{MergedEncoder, Presence, TokenBatch}, ops::AttentionWeights};
+    /// let (cpu, mut parameters, options) = (Device::Cpu, Parameters::default(), EncoderOptions::new(4, 2));
+    /// let fusion = MergedEncoder::new(&cpu, &mut parameters, "one", &[4, 4], 1, &options, &mut generator(0, 0))?;
+    /// let tape = Tape::no_grad();
+    /// let of = |length: usize| Tensor::from_vec(&cpu, &[1, length, 4], vec![0.5f32; 4 * length]);
+    /// let (text, image) = (tape.constant(&of(1)?), tape.constant(&of(2)?));
+    /// let batch = TokenBatch { tokens: &[&text, &image], masks: &[], presence: &Presence::all(1, 2) };
+    /// let (bound, per_head) = (parameters.on(&tape), AttentionWeights::PerHead);
+    /// let (_, weights) = fusion.forward_with_weights(&tape, &bound, &batch, None, per_head)?;
+    /// assert_eq!(weights.unwrap().value().shape(), [1, 2, 3, 3]);
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn forward_with_weights(
+        &self,
+        tape: &Tape,
+        bound: &Bound,
+        batch: &TokenBatch<'_>,
+        step: Option<&DropoutStep>,
+        weights: AttentionWeights,
+    ) -> Result<(Vec<Var>, Option<Var>)> {
         let joined = self.stream.join("MergedEncoder", tape, bound, batch)?;
-        let y = self.encoder.forward(tape, bound, &joined.x, joined.mask.as_ref(), step)?;
-        tape.apply_all(&SPLIT, (1, joined.lengths), &[&y])
+        let (x, mask) = (&joined.x, joined.mask.as_ref());
+        let y = self.encoder.forward_with_weights(tape, bound, x, mask, step, weights)?;
+        Ok((tape.apply_all(&SPLIT, (1, joined.lengths), &[&y.out])?, y.weights))
     }
 }

@@ -16,6 +16,8 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+#[cfg(feature = "io")]
+mod attention_maps;
 mod attention_pooling;
 mod bottleneck;
 mod class_scores;
@@ -30,6 +32,7 @@ mod experts;
 mod fuser;
 mod gated;
 mod gated_cross_attention;
+mod kind;
 mod late;
 #[cfg(feature = "io")]
 mod late_rule;
@@ -37,6 +40,10 @@ mod low_rank;
 mod merged;
 #[cfg(feature = "io")]
 mod model;
+#[cfg(feature = "io")]
+mod model_file;
+#[cfg(feature = "io")]
+mod model_inputs;
 mod presence;
 #[cfg(feature = "io")]
 mod recipe;
@@ -45,10 +52,13 @@ mod selection;
 mod streams;
 mod tensor_fusion;
 mod token_batch;
+mod token_fuser;
 #[cfg(feature = "io")]
 mod trainer;
 mod vote;
 
+#[cfg(feature = "io")]
+pub use attention_maps::AttentionMaps;
 pub use attention_pooling::AttentionPooling;
 pub use bottleneck::{BottleneckFusion, Bottlenecked};
 pub use class_scores::{ClassScore, ClassScores};
@@ -56,13 +66,14 @@ pub use co_attention::CoAttention;
 pub use concatenation::Concatenation;
 pub use cross_attention::CrossAttention;
 #[cfg(feature = "io")]
-pub use data::{FusionData, Target};
+pub use data::{FusionData, Target, TokenCount};
 pub use deep_set::DeepSet;
 #[cfg(feature = "io")]
 pub use experts::Experts;
-pub use fuser::{Fuser, FusionKind};
+pub use fuser::Fuser;
 pub use gated::GatedUnit;
 pub use gated_cross_attention::GatedCrossAttention;
+pub use kind::FusionKind;
 pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
 #[cfg(feature = "io")]
 pub use late_rule::LateRule;
@@ -77,6 +88,7 @@ pub use resampler::Resampler;
 pub use selection::greedy_selection;
 pub use tensor_fusion::TensorFusion;
 pub use token_batch::TokenBatch;
+pub use token_fuser::TokenFuser;
 #[cfg(feature = "io")]
 pub use trainer::{FusionReport, FusionTrainer};
 pub use vote::Ballots;

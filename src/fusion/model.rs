@@ -1,22 +1,17 @@
 //! A fusion with the layers and numbers around it: from features to classes or a value.
 
-use super::{Fuser, FusionKind, Presence};
+use super::model_inputs::{Inputs, mask};
+use super::{Fuser, FusionKind, Presence, TokenBatch};
 use crate::align::Standardisation;
 use crate::autograd::arithmetic::unary;
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
-use crate::dtype::HostData;
 use crate::error::{Error, Result};
-use crate::io::{Array, Features, read_safetensors, write_safetensors};
-use crate::nn::{Bound, Linear, Parameters, generator};
+use crate::io::Features;
+use crate::nn::{Bound, DropoutStep, Linear, Parameters, generator};
 use crate::ops::dropout::DROPOUT;
 use crate::ops::{Dropout, Unary, softmax};
 use crate::tensor::Tensor;
-use std::collections::BTreeMap;
-use std::path::Path;
-
-/// What says that a file holds a fusion.
-const FORMAT: &str = "crossmodal fusion 1";
 
 /// What a fusion tells.
 ///
@@ -54,8 +49,22 @@ pub struct Channel {
     pub name: String,
     /// Where its features came from, as far as it is known.
     pub source: String,
-    /// The training rows' mean and deviation.
+    /// Whether they are sequences of tokens, not vectors.
+    pub is_of_tokens: bool,
+    /// The training rows' mean and deviation, of a vector or a token.
     pub standardisation: Standardisation,
+}
+
+impl Channel {
+    /// Features of a vector or a token.
+    pub fn width(&self) -> usize {
+        self.standardisation.mean.len()
+    }
+
+    /// The shape of some rows' features, so many tokens each.
+    pub(super) fn shape(&self, rows: usize, length: usize) -> Vec<usize> {
+        if self.is_of_tokens { vec![rows, length, self.width()] } else { vec![rows, self.width()] }
+    }
 }
 
 /// A trained fusion: standardise, fuse, GELU, a linear layer; then probabilities by softmax, or a value.
@@ -97,8 +106,8 @@ pub struct FusionModel {
     pub epoch: u32,
     pub(super) device: Device,
     pub(super) parameters: Parameters,
-    fuser: Fuser,
-    output: Linear,
+    pub(super) fuser: Fuser,
+    pub(super) output: Linear,
 }
 
 impl FusionModel {
@@ -112,7 +121,7 @@ impl FusionModel {
         seed: u64,
     ) -> Result<FusionModel> {
         let (mut parameters, mut random) = (Parameters::default(), generator(seed, 0));
-        let widths: Vec<_> = channels.iter().map(|channel| channel.standardisation.mean.len()).collect();
+        let widths: Vec<_> = channels.iter().map(Channel::width).collect();
         let fuser = Fuser::new(device, &mut parameters, "fusion", kind, &widths, dim, &mut random)?;
         let sizes = (dim, told.width());
         let output = Linear::new(device, &mut parameters, "output", sizes, &mut random)?;
@@ -125,11 +134,10 @@ impl FusionModel {
         &self,
         tape: &Tape,
         bound: &Bound,
-        features: &[&Var],
-        presence: &Presence,
-        dropout: Option<Dropout>,
+        batch: &TokenBatch<'_>,
+        (step, dropout): (Option<&DropoutStep>, Option<Dropout>),
     ) -> Result<Var> {
-        let fused = self.fuser.forward(tape, bound, features, presence)?;
+        let fused = self.fuser.forward(tape, bound, batch, step)?;
         let mut h = unary(tape, Unary::Gelu, &fused)?;
         if let Some(dropout) = dropout {
             h = tape.apply(&DROPOUT, dropout, &[&h])?;
@@ -152,53 +160,73 @@ impl FusionModel {
 
     /// As [`FusionModel::predict`] where modalities are missing in some rows. Errors also: the presence of others.
     pub fn predict_with(&self, features: &[Option<&Features>], presence: &Presence) -> Result<Features> {
-        let refuse = |argument: String, expected: String, got: String| {
-            Err(Error::argument("predict", argument, expected, got))
-        };
-        if features.len() != self.channels.len() {
-            let expected = format!("{} modalities", self.channels.len());
-            return refuse("features".into(), expected, features.len().to_string());
-        }
+        self.predict_tokens(features, &vec![None; features.len()], presence)
+    }
+
+    /// As [`FusionModel::predict_with`] where some of the tokens `[rows, length · width]` are there, the first of each row's: as many as
+    /// the `lengths` of the modality tell, all where they are none. Errors also: not a length a row, or one beyond.
+    pub fn predict_tokens(
+        &self,
+        features: &[Option<&Features>],
+        lengths: &[Option<&[u32]>],
+        presence: &Presence,
+    ) -> Result<Features> {
+        let inputs = Inputs { features, lengths, presence };
+        inputs.check(&self.channels)?;
         let rows = presence.rows();
-        for (channel, own) in self.channels.iter().zip(features) {
-            let Some(own) = own else { continue };
-            let inputs = channel.standardisation.mean.len();
-            if (own.rows, own.cols) != (rows, inputs) || own.values.len() != rows * inputs {
-                let expected = format!("{rows} x {inputs}");
-                return refuse(
-                    format!("modality {}", channel.name),
-                    expected,
-                    format!("{} x {}", own.rows, own.cols),
-                );
-            }
-        }
-        let widest = self.channels.iter().map(|own| own.standardisation.mean.len()).max().unwrap_or(1);
         let mut values = Vec::with_capacity(rows * self.told.width());
         let all: Vec<u32> = (0..rows as u32).collect();
-        for some in all.chunks(((1 << 24) / widest.max(1)).max(1)) {
-            values.extend(self.predict_rows(features, presence, some)?);
+        for some in all.chunks(self.rows_at_once(features)) {
+            values.extend(self.predict_rows(&inputs, some)?);
         }
         Ok(Features { rows, cols: self.told.width(), values })
     }
 
-    fn predict_rows(
+    /// As many rows as keep what is between the layers at about 64 MiB.
+    pub(super) fn rows_at_once(&self, features: &[Option<&Features>]) -> usize {
+        let of_channel = |(own, channel): (&Option<&Features>, &Channel)| {
+            let cols = own.map_or(channel.width(), |own| own.cols);
+            // A token's MLP is four times as wide as it.
+            let between = if self.kind.is_of_tokens() { 4 * self.dim * cols / channel.width() } else { 0 };
+            cols.max(between)
+        };
+        ((1 << 24) / features.iter().zip(&self.channels).map(of_channel).sum::<usize>().max(1)).max(1)
+    }
+
+    /// Some rows as the fusion takes them, and what is done with them.
+    pub(super) fn with_rows<T>(
         &self,
-        features: &[Option<&Features>],
-        presence: &Presence,
+        inputs: &Inputs<'_>,
         rows: &[u32],
-    ) -> Result<Vec<f32>> {
+        then: impl FnOnce(&Tape, &Bound, &TokenBatch<'_>) -> Result<T>,
+    ) -> Result<T> {
         let tape = Tape::no_grad();
-        let tensor = |(channel, own): (&Channel, &Option<&Features>)| {
-            let width = channel.standardisation.mean.len();
+        let (mut tokens, mut masks) = (vec![], vec![]);
+        for (m, channel) in self.channels.iter().enumerate() {
+            let (width, own) = (channel.width(), inputs.features[m]);
+            let length = own.map_or(1, |own| own.cols / width);
             let values = match own {
                 Some(own) => channel.standardisation.apply(&own.select(rows)?.values),
                 None => vec![0.; rows.len() * width],
             };
-            Ok(tape.constant(&Tensor::from_vec(&self.device, &[rows.len(), width], values)?))
+            let values = Tensor::from_vec(&self.device, &channel.shape(rows.len(), length), values)?;
+            tokens.push(tape.constant(&values));
+            let lengths = inputs.lengths[m].filter(|_| own.is_some());
+            let lengths = lengths.map(|own| rows.iter().map(|&row| own[row as usize]).collect::<Vec<_>>());
+            masks.push(lengths.map(|lengths| mask(&lengths, length)));
+        }
+        let (tokens, masks): (Vec<_>, Vec<_>) =
+            (tokens.iter().collect(), masks.iter().map(Option::as_ref).collect());
+        let presence = &inputs.presence.select(rows)?;
+        let batch = TokenBatch { tokens: &tokens, masks: &masks, presence };
+        then(&tape, &self.parameters.on(&tape), &batch)
+    }
+
+    fn predict_rows(&self, inputs: &Inputs<'_>, rows: &[u32]) -> Result<Vec<f32>> {
+        let forward = |tape: &Tape, bound: &Bound, batch: &TokenBatch<'_>| {
+            self.forward(tape, bound, batch, (None, None))
         };
-        let inputs = self.channels.iter().zip(features).map(tensor).collect::<Result<Vec<_>>>()?;
-        let inputs: Vec<_> = inputs.iter().collect();
-        let told = self.forward(&tape, &self.parameters.on(&tape), &inputs, &presence.select(rows)?, None)?;
+        let told = self.with_rows(inputs, rows, forward)?;
         match self.told {
             Told::Classes(_) => softmax(told.value())?.to_vec(),
             Told::Value { mean, deviation } => {
@@ -207,91 +235,4 @@ impl FusionModel {
             }
         }
     }
-
-    /// Writes the model to a .safetensors file. Errors: the file's. The file is whole or not there. Example: [`FusionModel`].
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let mut arrays = BTreeMap::new();
-        let mut add = |name: String, shape: Vec<usize>, data| arrays.insert(name, Array { shape, data });
-        for Channel { name, standardisation, .. } in &self.channels {
-            let Standardisation { mean, deviation } = standardisation;
-            add(format!("{name}.mean"), vec![mean.len()], HostData::F64(mean.clone()));
-            add(format!("{name}.deviation"), vec![deviation.len()], HostData::F64(deviation.clone()));
-        }
-        for parameter in self.parameters.iter() {
-            let name = format!("parameter.{}", parameter.name);
-            add(name, parameter.value.shape().to_vec(), parameter.value.to_host()?);
-        }
-        let names: Vec<_> = self.channels.iter().map(|channel| channel.name.as_str()).collect();
-        let told = match &self.told {
-            Told::Classes(labels) => {
-                let labels: Vec<_> = labels.iter().map(ToString::to_string).collect();
-                ("classes", labels.join(" "))
-            }
-            Told::Value { mean, deviation } => ("value", format!("{mean} {deviation}")),
-        };
-        let fixed = [
-            ("format", FORMAT.to_string()),
-            ("modalities", names.join(" ")),
-            ("fusion", self.kind.to_string()),
-            ("dim", self.dim.to_string()),
-            ("epoch", self.epoch.to_string()),
-            told,
-        ];
-        let sources = self.channels.iter().map(|own| (format!("{}_source", own.name), own.source.clone()));
-        let fixed = fixed.into_iter().map(|(key, value)| (key.to_string(), value));
-        write_safetensors(path, &arrays, &fixed.chain(sources).collect())
-    }
-
-    /// Reads what [`FusionModel::save`] wrote. Errors: the file's; it is not such a file; the device's. Example: [`FusionModel`].
-    pub fn load(device: &Device, path: &Path) -> Result<FusionModel> {
-        let (arrays, metadata) = read_safetensors(path)?;
-        let expected = "is not a file of a trained, finite fusion (fusion.safetensors of `crossmodal fuse`)";
-        let mut model = parse(device, &arrays, &metadata).ok_or_else(|| Error::file(path, expected))??;
-        for parameter in model.parameters.iter_mut() {
-            let stored = arrays.get(&format!("parameter.{}", parameter.name));
-            let whole = stored.filter(|own| own.shape == parameter.value.shape());
-            let values = whole.and_then(|own| match &own.data {
-                HostData::F32(values) => Some(values).filter(|values| values.iter().all(|v| v.is_finite())),
-                _ => None,
-            });
-            let values = values.ok_or_else(|| Error::file(path, expected))?;
-            parameter.value = Tensor::from_slice(device, parameter.value.shape(), values)?;
-        }
-        Ok(model)
-    }
-}
-
-/// A model of the sizes that a file tells of; none if it is not whole.
-fn parse(
-    device: &Device,
-    arrays: &BTreeMap<String, Array>,
-    metadata: &BTreeMap<String, String>,
-) -> Option<Result<FusionModel>> {
-    metadata.get("format").filter(|format| *format == FORMAT)?;
-    let f64s = |name: String| match &arrays.get(&name)?.data {
-        HostData::F64(values) => Some(values.clone()).filter(|values| values.iter().all(|v| v.is_finite())),
-        _ => None,
-    };
-    let channel = |name: &str| {
-        let (mean, deviation) = (f64s(format!("{name}.mean"))?, f64s(format!("{name}.deviation"))?);
-        let standardisation = Standardisation { mean, deviation };
-        let source = metadata.get(&format!("{name}_source"))?.clone();
-        let whole = standardisation.mean.len() == standardisation.deviation.len();
-        whole.then(|| Channel { name: name.to_string(), source, standardisation })
-    };
-    let channels = metadata.get("modalities")?.split(' ').map(channel).collect::<Option<Vec<_>>>()?;
-    let told = match (metadata.get("classes"), metadata.get("value")) {
-        (Some(labels), _) => {
-            Told::Classes(labels.split(' ').map(|label| label.parse().ok()).collect::<Option<_>>()?)
-        }
-        (None, Some(value)) => {
-            let (mean, deviation) = value.split_once(' ')?;
-            Told::Value { mean: mean.parse().ok()?, deviation: deviation.parse().ok()? }
-        }
-        (None, None) => return None,
-    };
-    let (kind, dim) = (metadata.get("fusion")?.parse().ok()?, metadata.get("dim")?.parse().ok()?);
-    let epoch = metadata.get("epoch")?.parse().ok()?;
-    let model = FusionModel::new(device, channels, kind, dim, told, 0);
-    Some(model.map(|model| FusionModel { epoch, ..model }))
 }

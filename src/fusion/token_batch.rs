@@ -1,6 +1,8 @@
 //! Tokens of several modalities, and which of them are there.
 
 use super::Presence;
+use super::presence::constant;
+use crate::autograd::arithmetic::{mul, sum, total};
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::nn::tokens::{check_mask, check_tokens, keep_tokens};
@@ -82,7 +84,69 @@ impl TokenBatch<'_> {
     }
 }
 
+impl TokenBatch<'_> {
+    /// The same of modalities of which some have vectors `[batch, width]`: a vector is one token.
+    pub(super) fn sequences(&self, tape: &Tape, widths: &[usize]) -> Result<Vec<Seen>> {
+        let token = |x: &&Var| match *x.value().shape() {
+            [batch, width] => tape.reshape(x, &[batch, 1, width]),
+            _ => Ok((*x).clone()),
+        };
+        let tokens = self.tokens.iter().map(token).collect::<Result<Vec<_>>>()?;
+        let tokens: Vec<_> = tokens.iter().collect();
+        TokenBatch { tokens: &tokens, ..*self }.seen("fuse", tape, widths)
+    }
+
+    /// A vector `[batch, width]` of each modality: the mean of the tokens that are there; and which modalities have one.
+    pub(super) fn pooled(&self, tape: &Tape, widths: &[usize]) -> Result<(Vec<Var>, Presence)> {
+        let seen = self.sequences(tape, widths)?;
+        let pooled = seen.iter().map(|own| own.mean(tape, &own.x)).collect::<Result<_>>()?;
+        let there = seen.iter().map(|own| Some(own.samples.clone())).collect();
+        Ok((pooled, Presence::new(self.presence.rows(), there)?))
+    }
+}
+
+/// The mean over modalities, of those that have a token in a sample, of the means of what stands in the places of their tokens
+/// `[batch, length, width]`; 0 where there is none.
+pub(super) fn mean_of_modalities(tape: &Tape, fused: &[Var], seen: &[Seen]) -> Result<Var> {
+    let means = fused.iter().zip(seen).map(|(x, own)| own.mean(tape, x)).collect::<Result<Vec<_>>>()?;
+    mul(tape, &total(tape, &means)?, &shares(tape, seen, &means[0])?)
+}
+
+/// The mean of tokens `[batch, length, width]` that are all there.
+pub(super) fn mean_of_all(tape: &Tape, x: &Var) -> Result<Var> {
+    let [batch, length, _] = *x.value().shape() else { unreachable!("tokens have three axes") };
+    weighted_sum(tape, x, vec![1. / length as f64; batch * length])
+}
+
+/// The share of each modality in the mean of those that have a token: `[batch, 1]`.
+pub(super) fn shares(tape: &Tape, seen: &[Seen], like: &Var) -> Result<Var> {
+    let count = |row: usize| seen.iter().filter(|own| own.samples[row]).count();
+    let rows = seen[0].samples.len();
+    constant(tape, &[rows, 1], (0..rows).map(|row| 1. / count(row).max(1) as f64).collect(), like)
+}
+
+/// The sum of tokens with weights `[batch, length]`.
+fn weighted_sum(tape: &Tape, x: &Var, weights: Vec<f64>) -> Result<Var> {
+    let [batch, length, _] = *x.value().shape() else { unreachable!("tokens have three axes") };
+    sum(tape, &mul(tape, x, &constant(tape, &[batch, length, 1], weights, x)?)?, 1)
+}
+
 impl Seen {
+    /// The mean of what stands in the places of these tokens, of those that are there: `[batch, width]`.
+    fn mean(&self, tape: &Tape, y: &Var) -> Result<Var> {
+        let [batch, length, width] = *y.value().shape() else { unreachable!("tokens have three axes") };
+        if length == 1 && self.mask.is_none() {
+            return tape.reshape(y, &[batch, width]);
+        }
+        let keeps = |at: usize| self.mask.as_ref().is_none_or(|mask| mask.keeps(at));
+        let of_sample = |row: usize| {
+            let there: Vec<_> = (row * length..(row + 1) * length).map(keeps).collect();
+            let count = there.iter().filter(|own| **own).count().max(1) as f64;
+            there.into_iter().map(move |own| if own { 1. / count } else { 0. })
+        };
+        weighted_sum(tape, &self.kept(tape, y)?, (0..batch).flat_map(of_sample).collect())
+    }
+
     /// What others have of these tokens, such as attention over them added: exactly 0 in samples that have none.
     pub(super) fn kept_of(&self, tape: &Tape, added: &Var) -> Result<Var> {
         match self.samples.contains(&false) {

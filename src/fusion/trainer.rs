@@ -1,8 +1,9 @@
 //! Training a fusion.
 
 use super::model::{Channel, FusionModel, Told};
+use super::model_inputs::mask;
 use super::presence::constant;
-use super::{ClassScores, FusionData, FusionRecipe, Presence, Target};
+use super::{ClassScores, FusionData, FusionRecipe, Presence, Target, TokenBatch};
 use crate::align::{Scaling, Standardisation};
 use crate::autograd::arithmetic::{mul, sum, unary};
 use crate::autograd::{Tape, Var};
@@ -72,23 +73,11 @@ impl FusionTrainer {
     pub fn new(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<FusionTrainer> {
         recipe.check(data)?;
         let (mut channels, mut features) = (vec![], vec![]);
-        for (m, modality) in data.modalities.iter().enumerate() {
-            let rows = data.training_rows(m);
-            let own = &modality.features;
-            let standardisation = match recipe.scaling {
-                Scaling::Feature => Standardisation::fit(own, &rows),
-                Scaling::Modality => Standardisation::fit_modality(own, &rows),
-            };
-            let values = standardisation.apply(&own.values);
-            let is_there = |row: usize| data.present[m].as_ref().is_none_or(|present| present[row]);
-            if let Some(at) = (0..values.len()).find(|&at| is_there(at / own.cols) && !values[at].is_finite())
-            {
-                let expected = "features that stay finite when standardised on the training rows";
-                let got = format!("{:?} in row {}, column {}", own.values[at], at / own.cols, at % own.cols);
-                return Err(Error::argument("fuse", modality.argument(), expected, got));
-            }
+        for m in 0..data.modalities.len() {
+            let (channel, values) = standardised(data, m, recipe.scaling)?;
+            let own = &data.modalities[m].features;
             features.push(Tensor::from_vec(device, &[own.rows, own.cols], values)?);
-            channels.push(Channel { name: modality.name.clone(), source: String::new(), standardisation });
+            channels.push(channel);
         }
         let told = match &data.target {
             Target::Classes { labels, .. } => Told::Classes(labels.clone()),
@@ -195,17 +184,22 @@ impl FusionTrainer {
     fn step(&mut self, batch: &[u32], presence: &Presence) -> Result<Tensor> {
         let tape = Tape::new();
         let bound = self.model.parameters.on(&tape);
-        let mut inputs = vec![];
-        for (m, features) in self.features.iter().enumerate() {
+        let (mut inputs, mut masks) = (vec![], vec![]);
+        let lengths = self.data.lengths(batch);
+        for (m, (features, channel)) in self.features.iter().zip(&self.model.channels).enumerate() {
             let mut x = gather(features, &Indices::new(features.device(), batch)?)?;
             if let Some(own) = self.dropout(m as u64) {
                 x = dropout(&x, &own)?;
             }
-            inputs.push(tape.constant(&x));
+            let length = features.shape()[1] / channel.width();
+            inputs.push(tape.constant(&x.reshape(&channel.shape(batch.len(), length))?));
+            masks.push(lengths[m].as_ref().map(|own| mask(own, length)));
         }
-        let inputs: Vec<_> = inputs.iter().collect();
         let last = self.dropout(inputs.len() as u64);
-        let told = self.model.forward(&tape, &bound, &inputs, presence, last)?;
+        let (tokens, masks): (Vec<_>, Vec<_>) =
+            (inputs.iter().collect(), masks.iter().map(Option::as_ref).collect());
+        let inputs = TokenBatch { tokens: &tokens, masks: &masks, presence };
+        let told = self.model.forward(&tape, &bound, &inputs, (None, last))?;
         let loss = self.loss(&tape, &told, batch)?;
         let gradients = bound.gradients(&tape.backward(&loss)?);
         let rate = self.schedule.at(self.optimiser.steps);
@@ -267,7 +261,9 @@ impl FusionTrainer {
         let selected = self.data.modalities.iter().map(|own| own.features.select(rows));
         let selected = selected.collect::<Result<Vec<_>>>()?;
         let features: Vec<_> = selected.iter().map(Some).collect();
-        model.predict_with(&features, &self.data.presence(rows)?)
+        let lengths = self.data.lengths(rows);
+        let lengths: Vec<_> = lengths.iter().map(Option::as_deref).collect();
+        model.predict_tokens(&features, &lengths, &self.data.presence(rows)?)
     }
 
     fn class_scores(&self, told: &Features, rows: &[u32]) -> Result<ClassScores> {
@@ -284,4 +280,36 @@ impl FusionTrainer {
     pub fn test(&self, model: &FusionModel, rows: &[u32]) -> Result<ClassScores> {
         self.class_scores(&self.told(model, rows)?, rows)
     }
+}
+
+/// A modality scaled by its training rows, and how. Refuses what is not finite where it is there.
+fn standardised(data: &FusionData, m: usize, scaling: Scaling) -> Result<(Channel, Vec<f32>)> {
+    let (modality, width, tokens) = (&data.modalities[m], data.width(m), &data.tokens[m]);
+    let length = modality.features.cols / width;
+    let is_there = |row: usize, token: usize| {
+        data.is_there(m, row) && tokens.as_ref().is_none_or(|own| own.is_there(row, token))
+    };
+    // A token is a row.
+    let Features { rows, values, .. } = &modality.features;
+    let own = Features { rows: rows * length, cols: width, values: values.clone() };
+    let of_row = |row: u32| {
+        let there = (0..length).filter(move |&token| is_there(row as usize, token));
+        there.map(move |token| row * length as u32 + token as u32)
+    };
+    let train: Vec<_> = data.split.train.iter().flat_map(|&row| of_row(row)).collect();
+    let standardisation = match scaling {
+        Scaling::Feature => Standardisation::fit(&own, &train),
+        Scaling::Modality => Standardisation::fit_modality(&own, &train),
+    };
+    let values = standardisation.apply(&own.values);
+    let wrong = |&at: &usize| !values[at].is_finite() && is_there(at / width / length, at / width % length);
+    if let Some(at) = (0..values.len()).find(wrong) {
+        let (row, token) = (at / width / length, at / width % length);
+        let token = tokens.as_ref().map_or(String::new(), |_| format!(", token {token}"));
+        let expected = "features that stay finite when standardised on the training rows";
+        let got = format!("{:?} in row {row}{token}, column {}", own.values[at], at % width);
+        return Err(Error::argument("fuse", modality.argument(), expected, got));
+    }
+    let (name, is_of_tokens) = (modality.name.clone(), tokens.is_some());
+    Ok((Channel { name, source: String::new(), is_of_tokens, standardisation }, values))
 }

@@ -1,12 +1,15 @@
 //! The transformer's encoder.
 
 use super::tokens::{check_mask, check_tokens, keep_tokens};
-use super::{Bound, Dropout, DropoutStep, LayerNorm, Mlp, MultiHeadAttention, MultiHeadSizes, Parameters};
+use super::{
+    Bound, Dropout, DropoutStep, LayerNorm, Mlp, MultiHeadAttended, MultiHeadAttention, MultiHeadSizes,
+    Parameters,
+};
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::binary::BINARY;
-use crate::ops::{AttentionOptions, Binary, Mask, Unary};
+use crate::ops::{AttentionOptions, AttentionWeights, Binary, Mask, Unary};
 use rand::Rng;
 
 /// Where a transformer's norms stand.
@@ -198,7 +201,8 @@ impl EncoderLayer {
     ) -> Result<Var> {
         let tokens = check_tokens("EncoderLayer", "x", x, self.attention.sizes.query)?;
         check_mask("EncoderLayer", key_mask, tokens)?;
-        let y = self.run(tape, parameters, &keep_tokens(tape, x, key_mask)?, key_mask, step)?;
+        let x = keep_tokens(tape, x, key_mask)?;
+        let y = self.run(tape, parameters, &x, key_mask, step, AttentionWeights::None)?.out;
         keep_tokens(tape, &y, key_mask)
     }
 
@@ -210,11 +214,19 @@ impl EncoderLayer {
         x: &Var,
         key_mask: Option<&Mask>,
         step: Option<&DropoutStep>,
-    ) -> Result<Var> {
-        let options = AttentionOptions { key_mask: key_mask.cloned(), ..AttentionOptions::default() };
-        let attend = |x: &Var| Ok(self.attention.attend(tape, parameters, [x; 3], &options)?.out);
-        let h = self.around_attention.around(tape, parameters, x, step, attend)?;
-        self.around_mlp.around(tape, parameters, &h, step, |h| self.mlp.forward(tape, parameters, h))
+        weights: AttentionWeights,
+    ) -> Result<MultiHeadAttended> {
+        let options =
+            AttentionOptions { key_mask: key_mask.cloned(), weights, ..AttentionOptions::default() };
+        let mut weights = None;
+        let h = self.around_attention.around(tape, parameters, x, step, |x| {
+            let attended = self.attention.attend(tape, parameters, [x; 3], &options)?;
+            weights = attended.weights;
+            Ok(attended.out)
+        })?;
+        let out =
+            self.around_mlp.around(tape, parameters, &h, step, |h| self.mlp.forward(tape, parameters, h))?;
+        Ok(MultiHeadAttended { out, weights })
     }
 }
 
@@ -282,15 +294,42 @@ impl Encoder {
         key_mask: Option<&Mask>,
         step: Option<&DropoutStep>,
     ) -> Result<Var> {
+        Ok(self.forward_with_weights(tape, parameters, x, key_mask, step, AttentionWeights::None)?.out)
+    }
+
+    /// As [`forward`](Self::forward), with the probabilities of the last layer's attention. Those of a masked token are meaningless.
+    ///
+    /// ```
+    /// use crossmodal::{Device, Tensor, autograd::Tape, ops::AttentionWeights};
+    /// use crossmodal::nn::{Encoder, EncoderOptions, Parameters, generator};
+    /// let (cpu, mut parameters, options) = (Device::Cpu, Parameters::default(), EncoderOptions::new(8, 2));
+    /// let encoder = Encoder::new(&cpu, &mut parameters, "text", 3, &options, &mut generator(0, 0))?;
+    /// let tape = Tape::no_grad();
+    /// let x = tape.constant(&Tensor::from_slice(&cpu, &[1, 2, 8], &[0.5f32; 16])?);
+    /// let (bound, weights) = (parameters.on(&tape), AttentionWeights::PerHead);
+    /// let seen = encoder.forward_with_weights(&tape, &bound, &x, None, None, weights)?.weights.unwrap();
+    /// assert_eq!(seen.value().to_vec::<f32>()?, [0.5; 8]); // of two heads and two tokens that are the same
+    /// # Ok::<(), crossmodal::Error>(())
+    /// ```
+    pub fn forward_with_weights(
+        &self,
+        tape: &Tape,
+        parameters: &Bound,
+        x: &Var,
+        key_mask: Option<&Mask>,
+        step: Option<&DropoutStep>,
+        weights: AttentionWeights,
+    ) -> Result<MultiHeadAttended> {
         let tokens = check_tokens("Encoder", "x", x, self.layers[0].attention.sizes.query)?;
         check_mask("Encoder", key_mask, tokens)?;
-        let mut y = keep_tokens(tape, x, key_mask)?;
-        for layer in &self.layers {
-            y = layer.run(tape, parameters, &y, key_mask, step)?;
+        let mut y = MultiHeadAttended { out: keep_tokens(tape, x, key_mask)?, weights: None };
+        for (i, layer) in self.layers.iter().enumerate() {
+            let own = if i + 1 == self.layers.len() { weights } else { AttentionWeights::None };
+            y = layer.run(tape, parameters, &y.out, key_mask, step, own)?;
         }
         if let Some(norm) = &self.norm {
-            y = norm.forward(tape, parameters, &y)?;
+            y.out = norm.forward(tape, parameters, &y.out)?;
         }
-        keep_tokens(tape, &y, key_mask)
+        Ok(MultiHeadAttended { out: keep_tokens(tape, &y.out, key_mask)?, weights: y.weights })
     }
 }

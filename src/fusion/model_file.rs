@@ -1,0 +1,108 @@
+//! A trained fusion in a file, and back.
+
+use super::model::{Channel, FusionModel, Told};
+use crate::align::Standardisation;
+use crate::device::Device;
+use crate::dtype::HostData;
+use crate::error::{Error, Result};
+use crate::io::{Array, read_safetensors, write_safetensors};
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What says that a file holds a fusion.
+const FORMAT: &str = "crossmodal fusion 2";
+
+impl FusionModel {
+    /// Writes the model to a .safetensors file. Errors: the file's. The file is whole or not there. Example: [`FusionModel`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut arrays = BTreeMap::new();
+        let mut add = |name: String, shape: Vec<usize>, data| arrays.insert(name, Array { shape, data });
+        for Channel { name, standardisation, .. } in &self.channels {
+            let Standardisation { mean, deviation } = standardisation;
+            add(format!("{name}.mean"), vec![mean.len()], HostData::F64(mean.clone()));
+            add(format!("{name}.deviation"), vec![deviation.len()], HostData::F64(deviation.clone()));
+        }
+        for parameter in self.parameters.iter() {
+            let name = format!("parameter.{}", parameter.name);
+            add(name, parameter.value.shape().to_vec(), parameter.value.to_host()?);
+        }
+        let names: Vec<_> = self.channels.iter().map(|channel| channel.name.as_str()).collect();
+        let of_tokens = self.channels.iter().filter(|channel| channel.is_of_tokens);
+        let of_tokens: Vec<_> = of_tokens.map(|channel| channel.name.as_str()).collect();
+        let told = match &self.told {
+            Told::Classes(labels) => {
+                let labels: Vec<_> = labels.iter().map(ToString::to_string).collect();
+                ("classes", labels.join(" "))
+            }
+            Told::Value { mean, deviation } => ("value", format!("{mean} {deviation}")),
+        };
+        let fixed = [
+            ("format", FORMAT.to_string()),
+            ("modalities", names.join(" ")),
+            ("fusion", self.kind.to_string()),
+            ("dim", self.dim.to_string()),
+            ("epoch", self.epoch.to_string()),
+            ("tokens", of_tokens.join(" ")),
+            told,
+        ];
+        let sources = self.channels.iter().map(|own| (format!("{}_source", own.name), own.source.clone()));
+        let fixed = fixed.into_iter().map(|(key, value)| (key.to_string(), value));
+        write_safetensors(path, &arrays, &fixed.chain(sources).collect())
+    }
+
+    /// Reads what [`FusionModel::save`] wrote. Errors: the file's; it is not such a file; the device's. Example: [`FusionModel`].
+    pub fn load(device: &Device, path: &Path) -> Result<FusionModel> {
+        let (arrays, metadata) = read_safetensors(path)?;
+        let expected = "is not a file of a trained, finite fusion (fusion.safetensors of `crossmodal fuse`)";
+        let mut model = parse(device, &arrays, &metadata).ok_or_else(|| Error::file(path, expected))??;
+        for parameter in model.parameters.iter_mut() {
+            let stored = arrays.get(&format!("parameter.{}", parameter.name));
+            let whole = stored.filter(|own| own.shape == parameter.value.shape());
+            let values = whole.and_then(|own| match &own.data {
+                HostData::F32(values) => Some(values).filter(|values| values.iter().all(|v| v.is_finite())),
+                _ => None,
+            });
+            let values = values.ok_or_else(|| Error::file(path, expected))?;
+            parameter.value = Tensor::from_slice(device, parameter.value.shape(), values)?;
+        }
+        Ok(model)
+    }
+}
+
+/// A model of the sizes that a file tells of; none if it is not whole.
+fn parse(
+    device: &Device,
+    arrays: &BTreeMap<String, Array>,
+    metadata: &BTreeMap<String, String>,
+) -> Option<Result<FusionModel>> {
+    metadata.get("format").filter(|format| *format == FORMAT)?;
+    let f64s = |name: String| match &arrays.get(&name)?.data {
+        HostData::F64(values) => Some(values.clone()).filter(|values| values.iter().all(|v| v.is_finite())),
+        _ => None,
+    };
+    let of_tokens: Vec<_> = metadata.get("tokens")?.split(' ').collect();
+    let channel = |name: &str| {
+        let (mean, deviation) = (f64s(format!("{name}.mean"))?, f64s(format!("{name}.deviation"))?);
+        let standardisation = Standardisation { mean, deviation };
+        let source = metadata.get(&format!("{name}_source"))?.clone();
+        let whole = standardisation.mean.len() == standardisation.deviation.len();
+        let (name, is_of_tokens) = (name.to_string(), of_tokens.contains(&name));
+        whole.then_some(Channel { name, source, is_of_tokens, standardisation })
+    };
+    let channels = metadata.get("modalities")?.split(' ').map(channel).collect::<Option<Vec<_>>>()?;
+    let told = match (metadata.get("classes"), metadata.get("value")) {
+        (Some(labels), _) => {
+            Told::Classes(labels.split(' ').map(|label| label.parse().ok()).collect::<Option<_>>()?)
+        }
+        (None, Some(value)) => {
+            let (mean, deviation) = value.split_once(' ')?;
+            Told::Value { mean: mean.parse().ok()?, deviation: deviation.parse().ok()? }
+        }
+        (None, None) => return None,
+    };
+    let (kind, dim) = (metadata.get("fusion")?.parse().ok()?, metadata.get("dim")?.parse().ok()?);
+    let epoch = metadata.get("epoch")?.parse().ok()?;
+    let model = FusionModel::new(device, channels, kind, dim, told, 0);
+    Some(model.map(|model| FusionModel { epoch, ..model }))
+}
