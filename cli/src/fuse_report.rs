@@ -13,9 +13,9 @@ use crate::folder::{JOURNAL, METRICS, Output};
 use crate::fuse_ways::Fused;
 use crate::inputs::Inputs;
 use crate::svg::{Axis, Chart};
-use crate::table;
+use crate::{table, words};
 
-/// The trained fusion.
+/// The best fusion.
 const MODEL: &str = "fusion.safetensors";
 /// The picture of what was taken for what.
 const CONFUSION: &str = "confusion.svg";
@@ -88,14 +88,17 @@ impl Run<'_> {
         })
     }
 
-    /// Writes the picture, and the model and its epochs where the best fusion has them.
+    /// Writes the picture, the best fusion, and its epochs where it has trained.
     pub(crate) fn write(&self, output: &Output) -> Result<(), Failure> {
         let best = self.best();
         write_atomically(&output.file(CONFUSION), self.confusion(best).as_bytes())?;
-        let Some((model, log)) = &best.model else { return Ok(()) };
-        let mut model = model.clone();
-        for (channel, input) in model.channels.iter_mut().zip(&self.inputs.modalities) {
-            channel.source = input.sources[0].to_string();
+        let mut model = best.model.clone();
+        for input in &self.inputs.modalities {
+            model.set_source(&input.name, &input.sources[0].to_string());
+        }
+        model.save(&output.file(MODEL))?;
+        if best.log.is_empty() {
+            return Ok(());
         }
         let line = |report: &crossmodal::fusion::FusionReport| {
             let line = json!({
@@ -107,8 +110,8 @@ impl Run<'_> {
             });
             format!("{line}\n")
         };
-        write_atomically(&output.file(JOURNAL), log.iter().map(line).collect::<String>().as_bytes())?;
-        Ok(model.save(&output.file(MODEL))?)
+        let lines: String = best.log.iter().map(line).collect();
+        Ok(write_atomically(&output.file(JOURNAL), lines.as_bytes())?)
     }
 
     /// Each class's test rows by what they were taken for, as a share.
@@ -158,16 +161,12 @@ pub(crate) fn summary(run: &Run<'_>, folder: &Path) -> String {
         std::iter::once(fused.name.clone()).chain(cells).chain([best.to_string()]).collect()
     };
     let rows: Vec<_> = std::iter::once(head).chain(run.all.iter().map(row)).collect();
-    let files: Vec<_> = [CONFUSION, METRICS]
-        .into_iter()
-        .chain(best.model.is_some().then_some([MODEL, JOURNAL]).into_iter().flatten())
-        .collect();
-    let (counts, files) = ((split.validation.len(), split.test.len()), files.join(", "));
-    let title = format!("Accuracy on {} validation and {} test rows:", counts.0, counts.1);
-    let (table, folder) = (table::columns(1, &rows), folder.display());
-    let device = run.device.name();
-    format!(
-        "{text}\n{title}\n\n{table}\n{:width$}  {device}\n{:width$}  {folder}: {files}\n",
-        "device", "files"
-    )
+    let journal = (!best.log.is_empty()).then_some(JOURNAL);
+    let files: Vec<_> = [MODEL, METRICS, CONFUSION].into_iter().chain(journal).collect();
+    let title =
+        format!("Accuracy on {} validation and {} test rows:", split.validation.len(), split.test.len());
+    let files = format!("{}: {}", folder.display(), files.join(", "));
+    let files = words::wrapped(&files, 80usize.saturating_sub(width + 2)).join(&format!("\n{:width$}  ", ""));
+    let (table, device) = (table::columns(1, &rows), run.device.name());
+    format!("{text}\n{title}\n\n{table}\n{:width$}  {device}\n{:width$}  {files}\n", "device", "files")
 }

@@ -4,10 +4,12 @@ use crossmodal::Device;
 use crossmodal::Result;
 use crossmodal::evaluate::Probe;
 use crossmodal::fusion::{
-    Ballots, ClassScores, Experts, FusionData, FusionKind, FusionModel, FusionRecipe, FusionReport,
-    FusionTrainer, LateRule, Presence, Target, greedy_selection,
+    Ballots, ClassScores, Experts, FusionData, FusionKind, FusionRecipe, FusionReport, FusionTrainer,
+    LateModel, LateRule, Presence, Target, greedy_selection,
 };
 use crossmodal::io::Features;
+
+use crate::fusion_file::Fusion;
 
 /// Parts of the training rows that are left to experts that have not seen them.
 const FOLDS: usize = 5;
@@ -33,12 +35,15 @@ pub(crate) struct Fused {
     /// Accuracy on the validation rows, in percent.
     pub(crate) validation: f64,
     pub(crate) test: ClassScores,
-    /// What a fusion that trains leaves.
-    pub(crate) model: Option<(FusionModel, Vec<FusionReport>)>,
+    /// What `predict` applies.
+    pub(crate) model: Fusion,
+    /// The epochs of a fusion that trains.
+    pub(crate) log: Vec<FusionReport>,
 }
 
-/// What experts say of the rows of each part, made once for all late fusions.
+/// Experts and what they say of the rows of each part, made once for all late fusions.
 pub(crate) struct Said {
+    experts: Experts,
     validation: Vec<Features>,
     test: Vec<Features>,
     unseen: Vec<Features>,
@@ -64,8 +69,10 @@ pub(crate) fn single(device: &Device, data: &FusionData, m: usize) -> Result<Fus
     let data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
     let experts = Experts::fit(device, &data, &Probe::default())?;
     let of = |rows: &[u32]| scored(&data, &experts.probabilities(device, &data, rows)?[0], rows);
-    let validation = of(&data.split.validation)?.accuracy;
-    Ok(Fused { name, validation, test: of(&data.split.test)?, model: None })
+    let (validation, test) = (of(&data.split.validation)?.accuracy, of(&data.split.test)?);
+    // A mean of one: what it says.
+    let model = LateModel::new(device, &data.modalities, experts, LateRule::Mean(vec![1.]))?;
+    Ok(Fused { name, validation, test, model: Fusion::Late(model), log: vec![] })
 }
 
 /// Trains a fusion and scores it. `said` is made by the first that needs it.
@@ -86,6 +93,7 @@ pub(crate) fn way(
             validation: experts.probabilities(device, data, &data.split.validation)?,
             test: experts.probabilities(device, data, &data.split.test)?,
             unseen: experts.out_of_fold(device, data, folds, recipe.seed)?,
+            experts,
         });
     }
     let said = said.as_ref().expect("it has just been made");
@@ -94,7 +102,8 @@ pub(crate) fn way(
         |p: &[Features], rows: &[u32]| scored(data, &rule.combine(device, p, &data.presence(rows)?)?, rows);
     let validation = of(&said.validation, &data.split.validation)?.accuracy;
     let test = of(&said.test, &data.split.test)?;
-    Ok(Fused { name: String::new(), validation, test, model: None })
+    let model = Fusion::Late(LateModel::new(device, &data.modalities, said.experts.clone(), rule)?);
+    Ok(Fused { name: String::new(), validation, test, model, log: vec![] })
 }
 
 fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<Fused> {
@@ -106,7 +115,7 @@ fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<
     let model = trainer.best()?;
     let test = trainer.test(&model, &data.split.test)?;
     let validation = log.iter().map(|report| report.validation).fold(f64::MIN, f64::max);
-    Ok(Fused { name: String::new(), validation, test, model: Some((model, log)) })
+    Ok(Fused { name: String::new(), validation, test, model: Fusion::Trained(model), log })
 }
 
 fn rule(device: &Device, data: &FusionData, way: &Way, said: &Said) -> Result<LateRule> {

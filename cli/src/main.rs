@@ -17,6 +17,7 @@ mod folder;
 mod fuse;
 mod fuse_report;
 mod fuse_ways;
+mod fusion_file;
 mod inputs;
 mod interrupt;
 mod job;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crossmodal::fusion::{FusionModel, Told};
+use crossmodal::fusion::Presence;
 use crossmodal::io::{Features, Source, read_features, write_npy};
 
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
+use crate::fusion_file::Fusion;
 use crate::inputs::{self, check_same};
 use crate::{output, target};
 
@@ -39,15 +40,33 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     let sources = args.modality.iter().map(|(_, source)| source.path.as_path());
     target::check(&args.out, sources.chain([args.model.as_path()]), args.force)?;
-    let model = FusionModel::load(&args.device.open()?, &args.model).map_err(|error| {
+    let model = Fusion::load(&args.device.open()?, &args.model).map_err(|error| {
         Failure::new(format!("--model {error}; expected fusion.safetensors of a run of fuse"))
     })?;
-    let names: Vec<_> = model.channels.iter().map(|channel| channel.name.as_str()).collect();
-    let mut features: Vec<Option<Features>> = vec![None; names.len()];
+    let (features, rows) = read(args, &model.modalities())?;
+    let there = |own: &Option<Features>| own.is_none().then(|| vec![false; rows].into());
+    let presence = Presence::new(rows, features.iter().map(there).collect())?;
+    let told = model.predict_with(&features.iter().map(Option::as_ref).collect::<Vec<_>>(), &presence)?;
+    write_npy(&args.out, told.rows, told.cols, &told.values)?;
+    let what = match model.classes() {
+        Some(labels) => {
+            let labels: Vec<_> = labels.iter().map(ToString::to_string).collect();
+            format!("probabilities of the classes {}", labels.join(", "))
+        }
+        None => "values".to_string(),
+    };
+    output::print(&format!("{out}: {} rows, {what}\n", told.rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The features of each modality of the model, none where they are not given, and how many rows they have.
+fn read(args: &Args, modalities: &[(String, usize)]) -> Result<(Vec<Option<Features>>, usize), Failure> {
+    let mut features: Vec<Option<Features>> = vec![None; modalities.len()];
     let (_, first) = &args.modality[0];
     let mut rows = None;
     for (name, source) in &args.modality {
-        let Some(at) = names.iter().position(|own| own == name) else {
+        let Some(at) = modalities.iter().position(|(own, _)| own == name) else {
+            let names: Vec<_> = modalities.iter().map(|(name, _)| name.as_str()).collect();
             let expected = names.join(", ");
             return Err(Failure::new(format!("--modality {name}: expected one of {expected}")));
         };
@@ -56,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
         let own = read_features(source)?;
         check_same("rows", (first, *rows.get_or_insert(own.rows)), (source, own.rows))?;
-        let inputs = model.channels[at].standardisation.mean.len();
+        let inputs = modalities[at].1;
         if own.cols != inputs {
             return Err(Failure::new(format!(
                 "{source}: expected {inputs} columns, as modality {name} of {} takes, got {}",
@@ -66,15 +85,6 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
         features[at] = Some(own);
     }
-    let told = model.predict(&features.iter().map(Option::as_ref).collect::<Vec<_>>())?;
-    write_npy(&args.out, told.rows, told.cols, &told.values)?;
-    let what = match &model.told {
-        Told::Classes(labels) => {
-            let labels: Vec<_> = labels.iter().map(ToString::to_string).collect();
-            format!("probabilities of the classes {}", labels.join(", "))
-        }
-        Told::Value { .. } => "values".to_string(),
-    };
-    output::print(&format!("{out}: {} rows, {what}\n", told.rows))?;
-    Ok(ExitCode::SUCCESS)
+    // clap has seen to it that there is one.
+    Ok((features, rows.unwrap_or_default()))
 }

@@ -32,6 +32,10 @@ mod gated;
 mod gated_cross_attention;
 mod late;
 #[cfg(feature = "io")]
+mod late_file;
+#[cfg(feature = "io")]
+mod late_model;
+#[cfg(feature = "io")]
 mod late_rule;
 mod low_rank;
 mod merged;
@@ -64,6 +68,8 @@ pub use fuser::{Fuser, FusionKind};
 pub use gated::GatedUnit;
 pub use gated_cross_attention::GatedCrossAttention;
 pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
+#[cfg(feature = "io")]
+pub use late_model::LateModel;
 #[cfg(feature = "io")]
 pub use late_rule::LateRule;
 pub use low_rank::LowRankFusion;

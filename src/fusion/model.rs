@@ -17,6 +17,9 @@ use std::path::Path;
 
 /// What says that a file holds a fusion.
 const FORMAT: &str = "crossmodal fusion 1";
+/// What is wrong with a file that holds none.
+pub(super) const NO_FUSION: &str =
+    "is not a file of a trained, finite fusion (fusion.safetensors of `crossmodal fuse`)";
 
 /// What a fusion tells.
 ///
@@ -245,8 +248,7 @@ impl FusionModel {
     /// Reads what [`FusionModel::save`] wrote. Errors: the file's; it is not such a file; the device's. Example: [`FusionModel`].
     pub fn load(device: &Device, path: &Path) -> Result<FusionModel> {
         let (arrays, metadata) = read_safetensors(path)?;
-        let expected = "is not a file of a trained, finite fusion (fusion.safetensors of `crossmodal fuse`)";
-        let mut model = parse(device, &arrays, &metadata).ok_or_else(|| Error::file(path, expected))??;
+        let mut model = parse(device, &arrays, &metadata).ok_or_else(|| Error::file(path, NO_FUSION))??;
         for parameter in model.parameters.iter_mut() {
             let stored = arrays.get(&format!("parameter.{}", parameter.name));
             let whole = stored.filter(|own| own.shape == parameter.value.shape());
@@ -254,7 +256,7 @@ impl FusionModel {
                 HostData::F32(values) => Some(values).filter(|values| values.iter().all(|v| v.is_finite())),
                 _ => None,
             });
-            let values = values.ok_or_else(|| Error::file(path, expected))?;
+            let values = values.ok_or_else(|| Error::file(path, NO_FUSION))?;
             parameter.value = Tensor::from_slice(device, parameter.value.shape(), values)?;
         }
         Ok(model)

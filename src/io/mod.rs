@@ -26,7 +26,7 @@ mod shards;
 mod source;
 mod stored;
 
-pub use checkpoint::{Array, read_safetensors, write_safetensors};
+pub use checkpoint::{Array, read_metadata, read_safetensors, write_safetensors};
 pub use file::write_atomically;
 pub use mapped::MappedFeatures;
 pub use npy::{write_npy, write_npy_u32};
