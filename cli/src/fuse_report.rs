@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::folder::{JOURNAL, METRICS, Output};
+use crate::fuse_recipe::RecipeArgs;
 use crate::fuse_ways::Fused;
 use crate::inputs::Inputs;
 use crate::svg::{Axis, Chart};
@@ -25,6 +26,7 @@ pub(crate) struct Run<'a> {
     pub(crate) inputs: &'a Inputs,
     pub(crate) data: &'a FusionData,
     pub(crate) recipe: &'a FusionRecipe,
+    pub(crate) flags: &'a RecipeArgs,
     pub(crate) device: &'a Device,
     pub(crate) all: &'a [Fused],
 }
@@ -75,6 +77,8 @@ impl Run<'_> {
             "train_rows": split.train.len(),
             "validation_rows": split.validation.len(),
             "test_rows": split.test.len(),
+            "weights": self.flags.weights,
+            "prior": self.flags.prior,
             "dim": recipe.dim,
             "epochs": recipe.epochs,
             "batch_size": recipe.batch_size,

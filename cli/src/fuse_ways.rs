@@ -16,15 +16,18 @@ const FOLDS: usize = 5;
 /// Experts of a greedy ensemble.
 const ROUNDS: usize = 20;
 
-/// A fusion.
-#[derive(Clone, Copy, PartialEq)]
+/// A fusion. Weights are one a modality; none: equal.
 pub(crate) enum Way {
     Trained(FusionKind),
-    Mean,
+    Mean(Option<Vec<f64>>),
     LearnedMean,
     Maximum,
-    Vote,
-    Product,
+    Vote(Option<Vec<f64>>),
+    Product {
+        weights: Option<Vec<f64>>,
+        /// Whether the class frequencies, which every expert has seen, count once only.
+        prior: bool,
+    },
     Stacking,
     Greedy,
 }
@@ -119,14 +122,18 @@ fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<
 }
 
 fn rule(device: &Device, data: &FusionData, way: &Way, said: &Said) -> Result<LateRule> {
-    let equal = || vec![1.; data.modalities.len()];
+    let count = data.modalities.len();
+    let or_equal = |weights: &Option<Vec<f64>>| weights.clone().unwrap_or_else(|| vec![1.; count]);
     let (train, validation) = (&data.split.train, &data.split.validation);
     let (of_train, of_validation) = (numbers(data, train), numbers(data, validation));
     Ok(match way {
         Way::LearnedMean => LateRule::learned_mean(&said.unseen, &of_train, &data.presence(train)?)?,
         Way::Maximum => LateRule::Maximum,
-        Way::Vote => LateRule::HardVote(equal()),
-        Way::Product => LateRule::Product { weights: equal(), prior: None },
+        Way::Vote(weights) => LateRule::HardVote(or_equal(weights)),
+        Way::Product { weights, prior } => {
+            let prior = prior.then(|| frequencies(&of_train, said.experts.labels.len()));
+            LateRule::Product { weights: or_equal(weights), prior }
+        }
         Way::Stacking => LateRule::stacking(
             device,
             (&said.unseen, &of_train, &data.presence(train)?),
@@ -136,6 +143,15 @@ fn rule(device: &Device, data: &FusionData, way: &Way, said: &Said) -> Result<La
             let slices: Vec<&[f32]> = said.validation.iter().map(|own| &own.values[..]).collect();
             LateRule::Mean(greedy_selection(&slices, said.validation[0].cols, &of_validation, ROUNDS)?)
         }
-        Way::Mean | Way::Trained(_) => LateRule::Mean(equal()),
+        Way::Mean(weights) => LateRule::Mean(or_equal(weights)),
+        Way::Trained(_) => unreachable!("it has no rule"),
     })
+}
+
+/// How often each class is, as if there were one sample more of each: none is 0.
+fn frequencies(classes: &[u32], count: usize) -> Vec<f64> {
+    let mut all = vec![1.; count];
+    classes.iter().for_each(|&class| all[class as usize] += 1.);
+    let sum: f64 = all.iter().sum();
+    all.iter().map(|own| own / sum).collect()
 }

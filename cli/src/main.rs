@@ -15,6 +15,7 @@ mod eval_report;
 mod failure;
 mod folder;
 mod fuse;
+mod fuse_recipe;
 mod fuse_report;
 mod fuse_ways;
 mod fusion_file;

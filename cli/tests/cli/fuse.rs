@@ -84,7 +84,7 @@ fn all_fusions_are_one_table() {
 }
 
 /// Classes that the features tell, and a split that has rows of each in every part.
-fn labelled() -> Place {
+pub(crate) fn labelled() -> Place {
     let place = Place::new();
     let left = values(&place, "left.npy");
     let class = |row: usize| u32::from(left[row * 6] > 0.) + u32::from(left[row * 6 + 1] > 0.3);
@@ -95,58 +95,15 @@ fn labelled() -> Place {
     place
 }
 
-const LABELLED: &str = "fuse --modality image=left.npy --modality text=pair.safetensors#right \
+pub(crate) const LABELLED: &str = "fuse --modality image=left.npy --modality text=pair.safetensors#right \
                         --labels label.safetensors --split pair.safetensors#split --device cpu";
 
-fn values(place: &Place, name: &str) -> Vec<f32> {
+pub(crate) fn values(place: &Place, name: &str) -> Vec<f32> {
     read_features(&Source::parse(&place.path(name).display().to_string())).unwrap().values
 }
 
-fn integers(place: &Place, name: &str) -> Vec<i64> {
+pub(crate) fn integers(place: &Place, name: &str) -> Vec<i64> {
     read_integers(&Source::parse(&place.path(name).display().to_string())).unwrap()
-}
-
-#[test]
-fn late_fusions_are_applied_too() {
-    let place = labelled();
-    let split = integers(&place, "pair.safetensors#split");
-    let labels = integers(&place, "label.safetensors");
-    for name in ["mean", "learned-mean", "max", "vote", "product", "stacking", "greedy"] {
-        place.succeed(&format!("{LABELLED} --fusion {name} --out {name}"));
-        let both = "--modality text=pair.safetensors#right --modality image=left.npy";
-        let line = format!("predict --model {name}/fusion.safetensors --device cpu");
-        let said = place.succeed(&format!("{line} {both} --out {name}.npy"));
-        assert!(said.contains("60 rows, probabilities of the classes 0, 1, 2"), "{said}");
-        let p = values(&place, &format!("{name}.npy"));
-        let sums = p.chunks(3).all(|row| (row.iter().sum::<f32>() - 1.).abs() < 1e-5);
-        assert_eq!((p.len(), sums), (180, name != "max"), "{name}");
-        // What is told of the test rows is what the run has scored.
-        let largest = |row: &[f32]| (0..3).fold(0, |best, at| if row[at] > row[best] { at } else { best });
-        let test: Vec<_> = (0..60).filter(|&row| split[row] == 2).collect();
-        let is_right = |row: &usize| largest(&p[row * 3..][..3]) as i64 == labels[*row];
-        let right = test.iter().filter(|row| is_right(row)).count();
-        let accuracy = place.json(&format!("{name}/metrics.json"))["accuracy"].as_f64().unwrap();
-        assert!((accuracy - 100. * right as f64 / test.len() as f64).abs() < 1e-9, "{name}: {accuracy}");
-        assert!(accuracy >= 50., "{name}: {accuracy}");
-        // Without the words: something else.
-        place.succeed(&format!("{line} --modality image=left.npy --out {name}-image.npy"));
-        let image = values(&place, &format!("{name}-image.npy"));
-        assert!(image != p || ["vote", "greedy"].contains(&name), "{name}");
-    }
-    place.refuse(
-        "predict --model mean/fusion.safetensors --modality sound=left.npy --out z.npy",
-        &["--modality sound", "one of image, text"],
-    );
-    place.refuse(
-        "predict --model mean/fusion.safetensors --modality text=left.npy --out z.npy",
-        &["left.npy: expected 5 columns", "modality text"],
-    );
-    std::fs::write(place.path("cut.safetensors"), &place.bytes("mean/fusion.safetensors")[..2000]).unwrap();
-    place.refuse(
-        "predict --model cut.safetensors --modality image=left.npy --out z.npy",
-        &["--model", "cut.safetensors", "fusion.safetensors of a run of fuse"],
-    );
-    assert!(!place.path("z.npy").exists());
 }
 
 /// Without the flags of training.

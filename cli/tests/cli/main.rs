@@ -6,6 +6,7 @@ mod eval;
 mod folders;
 mod formulas;
 mod fuse;
+mod fuse_late;
 mod modalities;
 mod other_verbs;
 mod search;
