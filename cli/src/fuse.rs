@@ -11,11 +11,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
-use crate::folder::{self, METRICS, Plan};
+use crate::folder::{METRICS, Plan};
 use crate::fuse_recipe::{Name, RecipeArgs};
 use crate::fuse_report::{self, Run};
 use crate::fuse_ways::{Fused, single, way};
 use crate::inputs::{self, Inputs};
+use crate::runs::Verb;
 use crate::{output, words};
 
 /// What stands below the flags in the help.
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     /// The folder to write [default: runs/fuse-1, …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Replace the run in the folder
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     recipe: RecipeArgs,
 }
@@ -69,12 +73,8 @@ fn progress(count: usize) -> ProgressBar {
 pub(crate) fn run(args: &Args) -> Outcome {
     let name = if args.all { None } else { Some(args.fusion.unwrap_or(Name::Gmu)) };
     args.recipe.check(name)?;
-    if let Some(out) = &args.out
-        && !folder::is_free(out)?
-    {
-        return Err(Failure::new(format!("--out {}: the folder is not empty", out.display())));
-    }
-    let plan = Plan::new(args.out.as_deref(), false, false)?;
+    let plan = Plan::new(Verb::Fuse, args.out.as_deref(), false, args.force)?;
+    let lock = plan.lock()?;
     let inputs = if args.modality.is_empty() && args.labels.is_none() {
         Inputs::emoji_classes(args.split.clone())?
     } else {
@@ -83,6 +83,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if inputs.labels.is_none() {
         return Err(Failure::new("--labels FILE is missing: the class of each row"));
     }
+    plan.spare(&inputs)?;
     args.recipe.check_weights(inputs.modalities.len())?;
     let read = inputs.read(args.recipe.seed.unwrap_or(0))?;
     let recipe = args.recipe.recipe(read.split.train.len());
@@ -116,10 +117,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
         device: &device,
         all: &all,
     };
-    let output = plan.open_as("fuse", vec![])?;
+    let output = plan.open(lock, &inputs)?;
     let metrics = run.metrics();
     run.write(&output)?;
     write_atomically(&output.file(METRICS), format!("{metrics:#}\n").as_bytes())?;
+    output.publish()?;
     output::print(&fuse_report::summary(&run, &output.folder))?;
     Ok(ExitCode::SUCCESS)
 }

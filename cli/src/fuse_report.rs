@@ -17,9 +17,9 @@ use crate::svg::{Axis, Chart};
 use crate::{table, words};
 
 /// The best fusion.
-const MODEL: &str = "fusion.safetensors";
+pub(crate) const MODEL: &str = "fusion.safetensors";
 /// The picture of what was taken for what.
-const CONFUSION: &str = "confusion.svg";
+pub(crate) const CONFUSION: &str = "confusion.svg";
 
 /// What a run was.
 pub(crate) struct Run<'a> {

@@ -6,6 +6,15 @@ use crossmodal::fusion::{FusionModel, LateModel, Presence, Told};
 use crossmodal::io::{Features, read_metadata};
 use crossmodal::{Device, Result};
 
+/// Whether a file says that it holds a fusion.
+pub(crate) fn is_one(path: &Path) -> bool {
+    let is_format = |format: &String| ["crossmodal fusion ", LATE].iter().any(|own| format.starts_with(own));
+    read_metadata(path).is_ok_and(|metadata| metadata.get("format").is_some_and(is_format))
+}
+
+/// How the format of a late fusion starts.
+const LATE: &str = "crossmodal late fusion ";
+
 /// A fusion that can be applied.
 #[derive(Clone)]
 pub(crate) enum Fusion {
@@ -17,8 +26,7 @@ impl Fusion {
     /// Reads either from its file.
     pub(crate) fn load(device: &Device, path: &Path) -> Result<Fusion> {
         let metadata = read_metadata(path)?;
-        let is_late =
-            metadata.get("format").is_some_and(|format| format.starts_with("crossmodal late fusion"));
+        let is_late = metadata.get("format").is_some_and(|format| format.starts_with(LATE));
         Ok(match is_late {
             true => Fusion::Late(LateModel::load(device, path)?),
             false => Fusion::Trained(FusionModel::load(device, path)?),

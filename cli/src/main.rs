@@ -31,6 +31,7 @@ mod predict;
 mod project;
 mod recipe;
 mod results;
+mod runs;
 mod scores;
 mod search;
 mod svg;

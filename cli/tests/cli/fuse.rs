@@ -116,7 +116,7 @@ fn what_cannot_be_fused_is_refused() {
     let place = Place::new();
     place.succeed(&format!("{} --fusion mean --out run", late()));
     for (line, words) in [
-        (format!("{INPUTS} --out run"), ["--out run", "not empty"]),
+        (format!("{INPUTS} --out run"), ["run: the output folder is not empty", "--force replaces"]),
         (format!("{INPUTS} --fusion glue"), ["'glue'", "--fusion"]),
         (format!("{INPUTS} --fusion mean"), ["--dim is for fusions that train", "got --fusion mean"]),
         (format!("{INPUTS} --rank 3"), ["--rank is for --fusion lowrank", "got --fusion gmu"]),
