@@ -5,17 +5,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use crossmodal::fusion::{FusionData, Target};
-use crossmodal::io::{Source, write_atomically};
+use crossmodal::io::write_atomically;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::device::DeviceArgs;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::folder::{METRICS, Plan};
+use crate::fuse_data::DataArgs;
 use crate::fuse_recipe::{Name, RecipeArgs};
 use crate::fuse_report::{self, Run};
 use crate::fuse_ways::{Fused, single, way};
-use crate::inputs::{self, Inputs};
 use crate::runs::Verb;
 use crate::{output, words};
 
@@ -24,6 +23,8 @@ const MORE: &str = "\
 FILE is .npy or .safetensors#TENSOR; row i of all of them is one sample.
 Without any --modality it takes the emoji data in the folder data: pictures and
 words, their category.
+Names of classes that a .safetensors of labels has in its metadata (categories,
+a list as JSON) are taken where no --class-names are given.
 
 Fusions that train: concat, gmu, tensor, lowrank, pooling, deepset.
 Fusions of logistic regressions, one a modality: mean, learned-mean, max, vote,
@@ -33,15 +34,8 @@ product, stacking, greedy.";
 #[derive(clap::Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Args {
-    /// Features of a modality by its name; again: more
-    #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
-    modality: Vec<(String, Source)>,
-    /// The class of each row, any integers
-    #[arg(long, value_name = "FILE", value_parser = inputs::source())]
-    labels: Option<Source>,
-    /// 0 train, 1 validation, 2 test [default: 80/10/10]
-    #[arg(long, value_name = "FILE", value_parser = inputs::source())]
-    split: Option<Source>,
+    #[command(flatten)]
+    data: DataArgs,
     /// See below [default: gmu]
     #[arg(long, value_name = "FUSION", hide_possible_values = true, conflicts_with = "all")]
     fusion: Option<Name>,
@@ -75,21 +69,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     args.recipe.check(name)?;
     let plan = Plan::new(Verb::Fuse, args.out.as_deref(), false, args.force)?;
     let lock = plan.lock()?;
-    let inputs = if args.modality.is_empty() && args.labels.is_none() {
-        Inputs::emoji_classes(args.split.clone())?
-    } else {
-        Inputs::new(args.modality.clone(), [args.split.clone(), args.labels.clone()], None)?
-    };
-    if inputs.labels.is_none() {
-        return Err(Failure::new("--labels FILE is missing: the class of each row"));
-    }
+    let inputs = args.data.inputs()?;
     plan.spare(&inputs)?;
     args.recipe.check_weights(inputs.modalities.len())?;
-    let read = inputs.read(args.recipe.seed.unwrap_or(0))?;
-    let recipe = args.recipe.recipe(read.split.train.len());
-    let target = Target::of_labels(&read.classes.unwrap_or_default());
+    let data = args.data.read(&inputs, args.recipe.seed.unwrap_or(0))?;
+    let class_names = args.data.names(&inputs, &data)?;
+    let recipe = args.recipe.recipe(data.split.train.len());
     let said = |error| words::flags(error, &inputs);
-    let data = FusionData::new(read.modalities, target, read.split).map_err(said)?;
     let device = args.device.open()?;
     plan.probe()?;
     let (mut all, mut experts) = (vec![], None);
@@ -112,6 +98,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let run = Run {
         inputs: &inputs,
         data: &data,
+        class_names: &class_names,
         recipe: &recipe,
         flags: &args.recipe,
         device: &device,

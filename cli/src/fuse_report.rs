@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crossmodal::Device;
-use crossmodal::fusion::{FusionData, FusionRecipe, Target};
+use crossmodal::fusion::{ClassScore, FusionData, FusionRecipe, FusionReport, Target};
 use crossmodal::io::write_atomically;
 use serde_json::{Map, Value, json};
 
@@ -13,8 +13,7 @@ use crate::folder::{JOURNAL, METRICS, Output};
 use crate::fuse_recipe::RecipeArgs;
 use crate::fuse_ways::Fused;
 use crate::inputs::Inputs;
-use crate::svg::{Axis, Chart};
-use crate::{table, words};
+use crate::{fuse_plots, table, words};
 
 /// The best fusion.
 pub(crate) const MODEL: &str = "fusion.safetensors";
@@ -25,6 +24,8 @@ pub(crate) const CONFUSION: &str = "confusion.svg";
 pub(crate) struct Run<'a> {
     pub(crate) inputs: &'a Inputs,
     pub(crate) data: &'a FusionData,
+    /// One a class; none where nobody has said so.
+    pub(crate) class_names: &'a [String],
     pub(crate) recipe: &'a FusionRecipe,
     pub(crate) flags: &'a RecipeArgs,
     pub(crate) device: &'a Device,
@@ -50,16 +51,20 @@ impl Run<'_> {
     pub(crate) fn metrics(&self) -> Value {
         let (best, recipe, split) = (self.best(), self.recipe, &self.data.split);
         let scores = |fused: &Fused| {
-            let class = |(label, score): (&i64, &crossmodal::fusion::ClassScore)| {
-                let crossmodal::fusion::ClassScore { precision, recall, f1, support } = score;
-                json!({ "class": label, "precision": precision, "recall": recall, "f1": f1, "rows": support })
+            let class = |(at, score): (usize, &ClassScore)| {
+                let mut class = Map::from_iter([("class".to_string(), json!(self.labels()[at]))]);
+                class.extend(self.class_names.get(at).map(|name| ("name".to_string(), json!(name))));
+                let ClassScore { precision, recall, f1, support } = score;
+                let scores = json!({ "precision": precision, "recall": recall, "f1": f1, "rows": support });
+                class.extend(scores.as_object().cloned().unwrap_or_default());
+                class
             };
             json!({
                 "fusion": fused.name,
                 "validation_accuracy": fused.validation,
                 "test_accuracy": fused.test.accuracy,
                 "test_macro_f1": fused.test.macro_f1,
-                "classes": self.labels().iter().zip(&fused.test.classes).map(class).collect::<Vec<_>>(),
+                "classes": fused.test.classes.iter().enumerate().map(class).collect::<Vec<_>>(),
                 "confusion": fused.test.confusion,
             })
         };
@@ -95,16 +100,22 @@ impl Run<'_> {
     /// Writes the picture, the best fusion, and its epochs where it has trained.
     pub(crate) fn write(&self, output: &Output) -> Result<(), Failure> {
         let best = self.best();
-        write_atomically(&output.file(CONFUSION), self.confusion(best).as_bytes())?;
+        let names = match self.class_names {
+            [] => self.labels().iter().map(ToString::to_string).collect(),
+            names => names.to_vec(),
+        };
+        let picture = fuse_plots::confusion(&best.test, &best.name, &names);
+        write_atomically(&output.file(CONFUSION), picture.as_bytes())?;
         let mut model = best.model.clone();
         for input in &self.inputs.modalities {
             model.set_source(&input.name, &input.sources[0].to_string());
         }
+        model.set_class_names(self.class_names);
         model.save(&output.file(MODEL))?;
         if best.log.is_empty() {
             return Ok(());
         }
-        let line = |report: &crossmodal::fusion::FusionReport| {
+        let line = |report: &FusionReport| {
             let line = json!({
                 "epoch": report.epoch,
                 "loss": report.loss,
@@ -116,29 +127,6 @@ impl Run<'_> {
         };
         let lines: String = best.log.iter().map(line).collect();
         Ok(write_atomically(&output.file(JOURNAL), lines.as_bytes())?)
-    }
-
-    /// Each class's test rows by what they were taken for, as a share.
-    fn confusion(&self, fused: &Fused) -> String {
-        let share = |row: &Vec<u32>| -> Vec<f32> {
-            let sum = row.iter().sum::<u32>().max(1) as f32;
-            row.iter().map(|count| *count as f32 / sum).collect()
-        };
-        let cells: Vec<_> = fused.test.confusion.iter().map(share).collect();
-        let count = cells.len() as f64;
-        let axis =
-            |title: &str, from, to| Axis { title: title.into(), from, to, is_log: false, is_whole: true };
-        let labels: Vec<_> = self.labels().iter().map(ToString::to_string).collect();
-        let about = format!(
-            "{} test rows, {}; classes {} in order",
-            self.data.split.test.len(),
-            fused.name,
-            labels.join(", ")
-        );
-        let (x, y) = (axis("taken for", 0., count), axis("class", count, 0.));
-        let mut chart = Chart::new("Confusion", &about, x, y, 304.);
-        chart.cells(&cells, "share of the class");
-        chart.finish()
     }
 }
 

@@ -6,6 +6,8 @@ use crossmodal::fusion::{FusionModel, LateModel, Presence, Told};
 use crossmodal::io::{Features, read_metadata};
 use crossmodal::{Device, Result};
 
+use crate::names;
+
 /// Whether a file says that it holds a fusion.
 pub(crate) fn is_one(path: &Path) -> bool {
     let is_format = |format: &String| ["crossmodal fusion ", LATE].iter().any(|own| format.starts_with(own));
@@ -65,8 +67,28 @@ impl Fusion {
         }
     }
 
+    /// Notes what the classes are called.
+    pub(crate) fn set_class_names(&mut self, names: &[String]) {
+        match self {
+            Fusion::Trained(model) => model.class_names = names.to_vec(),
+            Fusion::Late(model) => model.class_names = names.to_vec(),
+        }
+    }
+
+    /// What the classes are called: their names, or else their numbers; none where it tells a value.
+    pub(crate) fn class_words(&self) -> Option<Vec<String>> {
+        let classes = self.classes()?;
+        let names = match self {
+            Fusion::Trained(model) => &model.class_names,
+            Fusion::Late(model) => &model.class_names,
+        };
+        // A file may hold any text.
+        let names: Vec<_> = names.iter().map(|name| names::plain(name)).collect();
+        Some(if names.is_empty() { classes.iter().map(ToString::to_string).collect() } else { names })
+    }
+
     /// The classes that it tells; none where it tells a value.
-    pub(crate) fn classes(&self) -> Option<&[i64]> {
+    fn classes(&self) -> Option<&[i64]> {
         match self {
             Fusion::Trained(FusionModel { told: Told::Classes(labels), .. }) => Some(labels),
             Fusion::Trained(_) => None,

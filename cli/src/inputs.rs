@@ -43,6 +43,8 @@ pub(crate) struct Inputs {
     pub(crate) split: Option<Source>,
     /// Classes of the rows.
     pub(crate) labels: Option<Source>,
+    /// What else is read.
+    pub(crate) others: Vec<Source>,
 }
 
 /// Adds each to the modality of its name.
@@ -100,7 +102,7 @@ impl Inputs {
                 let split = split.unwrap_or_else(|| tensor("split"));
                 let pair = [("left", "image_twemoji"), ("right", "text")];
                 let modalities = by_name(pair.map(|(name, own)| (name.to_string(), tensor(own))));
-                Ok(Inputs { modalities, split: Some(split), labels })
+                Ok(Inputs { modalities, split: Some(split), labels, others: vec![] })
             }
             [only] => {
                 let missing = match only.name.as_str() {
@@ -113,7 +115,7 @@ impl Inputs {
                     "{given} is given, {missing}: name two modalities or more, or none for the emoji data"
                 )))
             }
-            _ => Ok(Inputs { modalities, split, labels }),
+            _ => Ok(Inputs { modalities, split, labels, others: vec![] }),
         }
     }
 
@@ -124,12 +126,12 @@ impl Inputs {
         let pair = [("image", "image_twemoji"), ("text", "text")];
         let modalities = by_name(pair.map(|(name, own)| (name.to_string(), tensor(own))));
         let split = split.unwrap_or_else(|| tensor("split"));
-        Ok(Inputs { modalities, split: Some(split), labels: Some(tensor("label")) })
+        Ok(Inputs { modalities, split: Some(split), labels: Some(tensor("label")), others: vec![] })
     }
 
     /// Every one of them.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
-        self.features().chain(&self.split).chain(&self.labels)
+        self.features().chain(&self.split).chain(&self.labels).chain(&self.others)
     }
 
     fn features(&self) -> impl Iterator<Item = &Source> {

@@ -10,7 +10,7 @@ use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
 use crate::fusion_file::Fusion;
 use crate::inputs::{self, check_same};
-use crate::{output, target};
+use crate::{output, target, words};
 
 /// Applies a trained fusion and writes the probabilities as .npy
 #[derive(clap::Args)]
@@ -48,14 +48,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let presence = Presence::new(rows, features.iter().map(there).collect())?;
     let told = model.predict_with(&features.iter().map(Option::as_ref).collect::<Vec<_>>(), &presence)?;
     write_npy(&args.out, told.rows, told.cols, &told.values)?;
-    let what = match model.classes() {
-        Some(labels) => {
-            let labels: Vec<_> = labels.iter().map(ToString::to_string).collect();
-            format!("probabilities of the classes {}", labels.join(", "))
-        }
+    let what = match model.class_words() {
+        Some(classes) => format!("probabilities of the classes {}", classes.join(",\n")),
         None => "values".to_string(),
     };
-    output::print(&format!("{out}: {} rows, {what}\n", told.rows))?;
+    // Lines break between names, not within.
+    let text = format!("{out}: {} rows, {what}", told.rows).replace(' ', "\u{a0}").replace('\n', " ");
+    output::print(&words::wrapped(&text, 80).join("\n").replace('\u{a0}', " "))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,7 +2,7 @@
 
 use super::late_model::check_rule;
 use super::model::NO_FUSION;
-use super::{Experts, LateModel, LateRule};
+use super::{Experts, LateModel, LateRule, class_names};
 use crate::align::Standardisation;
 use crate::device::Device;
 use crate::dtype::HostData;
@@ -19,7 +19,7 @@ type Arrays = BTreeMap<String, Array>;
 type Metadata = BTreeMap<String, String>;
 
 impl LateModel {
-    /// Writes the model to a .safetensors file. Errors: the file's. The file is whole or not there. Example: [`LateModel`].
+    /// Writes the model to a .safetensors file. Errors: not a name a class; the file's. The file is whole or not there. Example: [`LateModel`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut arrays = Arrays::new();
         let labels = &self.experts.labels;
@@ -48,7 +48,8 @@ impl LateModel {
         let fixed = fixed.into_iter().map(|(key, value)| (key.to_string(), value));
         let sources = self.names.iter().zip(&self.sources);
         let sources = sources.map(|(name, source)| (format!("{name}_source"), source.clone()));
-        write_safetensors(path, &arrays, &fixed.chain(sources).collect())
+        let names = class_names::entry(&self.class_names, labels.len())?;
+        write_safetensors(path, &arrays, &fixed.chain(sources).chain(names).collect())
     }
 
     /// Reads what [`LateModel::save`] wrote; the loaded model gives the same bits. Errors: the file's; it is not such a file. Example:
@@ -140,12 +141,14 @@ fn parse(device: &Device, arrays: &Arrays, metadata: &Metadata) -> Option<LateMo
         "stacking" => LateRule::Stacking(logistic(arrays, "rule", &(0..count).collect::<Vec<_>>())?),
         _ => return None,
     };
+    let class_names = class_names::parse(metadata, experts.labels.len())?;
     let whole = experts.labels.is_sorted_by(|a, b| a < b);
     (whole && check_rule(&rule, names.len(), experts.labels.len()).is_ok()).then(|| LateModel {
         names,
         sources,
         experts,
         rule,
+        class_names,
         device: device.clone(),
     })
 }

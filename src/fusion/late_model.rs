@@ -38,6 +38,8 @@ pub struct LateModel {
     pub experts: Experts,
     /// How what they say becomes one.
     pub rule: LateRule,
+    /// What the classes are called, one a class; none where nobody has said so.
+    pub class_names: Vec<String>,
     pub(super) device: Device,
 }
 
@@ -57,7 +59,7 @@ impl LateModel {
         }
         check_rule(&rule, names.len(), experts.labels.len())?;
         let sources = vec![String::new(); names.len()];
-        Ok(LateModel { names, sources, experts, rule, device: device.clone() })
+        Ok(LateModel { names, sources, experts, rule, class_names: vec![], device: device.clone() })
     }
 
     /// How many features each modality has. Example: [`LateModel::predict_with`].

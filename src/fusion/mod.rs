@@ -18,6 +18,8 @@
 
 mod attention_pooling;
 mod bottleneck;
+#[cfg(feature = "io")]
+mod class_names;
 mod class_scores;
 mod co_attention;
 mod concatenation;
@@ -51,6 +53,7 @@ mod tensor_fusion;
 mod token_batch;
 #[cfg(feature = "io")]
 mod trainer;
+mod value_scores;
 mod vote;
 
 pub use attention_pooling::AttentionPooling;
@@ -85,6 +88,7 @@ pub use tensor_fusion::TensorFusion;
 pub use token_batch::TokenBatch;
 #[cfg(feature = "io")]
 pub use trainer::{FusionReport, FusionTrainer};
+pub use value_scores::ValueScores;
 pub use vote::Ballots;
 
 use crate::device::Device;

@@ -1,6 +1,6 @@
 //! A fusion with the layers and numbers around it: from features to classes or a value.
 
-use super::{Fuser, FusionKind, Presence};
+use super::{Fuser, FusionKind, Presence, class_names};
 use crate::align::Standardisation;
 use crate::autograd::arithmetic::unary;
 use crate::autograd::{Tape, Var};
@@ -96,6 +96,8 @@ pub struct FusionModel {
     pub dim: usize,
     /// What is told.
     pub told: Told,
+    /// What the classes are called, one a class; none where nobody has said so.
+    pub class_names: Vec<String>,
     /// The epoch it is from, from 1.
     pub epoch: u32,
     pub(super) device: Device,
@@ -119,8 +121,19 @@ impl FusionModel {
         let fuser = Fuser::new(device, &mut parameters, "fusion", kind, &widths, dim, &mut random)?;
         let sizes = (dim, told.width());
         let output = Linear::new(device, &mut parameters, "output", sizes, &mut random)?;
-        let device = device.clone();
-        Ok(FusionModel { channels, kind, dim, told, epoch: 0, device, parameters, fuser, output })
+        let (device, class_names) = (device.clone(), vec![]);
+        Ok(FusionModel {
+            channels,
+            kind,
+            dim,
+            told,
+            class_names,
+            epoch: 0,
+            device,
+            parameters,
+            fuser,
+            output,
+        })
     }
 
     /// Logits `[rows, classes]`, or the standardised value `[rows, 1]`, of standardised features.
@@ -211,7 +224,7 @@ impl FusionModel {
         }
     }
 
-    /// Writes the model to a .safetensors file. Errors: the file's. The file is whole or not there. Example: [`FusionModel`].
+    /// Writes the model to a .safetensors file. Errors: not a name a class; the file's. The file is whole or not there. Example: [`FusionModel`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut arrays = BTreeMap::new();
         let mut add = |name: String, shape: Vec<usize>, data| arrays.insert(name, Array { shape, data });
@@ -242,7 +255,8 @@ impl FusionModel {
         ];
         let sources = self.channels.iter().map(|own| (format!("{}_source", own.name), own.source.clone()));
         let fixed = fixed.into_iter().map(|(key, value)| (key.to_string(), value));
-        write_safetensors(path, &arrays, &fixed.chain(sources).collect())
+        let names = class_names::entry(&self.class_names, self.told.width())?;
+        write_safetensors(path, &arrays, &fixed.chain(sources).chain(names).collect())
     }
 
     /// Reads what [`FusionModel::save`] wrote. Errors: the file's; it is not such a file; the device's. Example: [`FusionModel`].
@@ -294,6 +308,7 @@ fn parse(
     };
     let (kind, dim) = (metadata.get("fusion")?.parse().ok()?, metadata.get("dim")?.parse().ok()?);
     let epoch = metadata.get("epoch")?.parse().ok()?;
+    let class_names = class_names::parse(metadata, told.width())?;
     let model = FusionModel::new(device, channels, kind, dim, told, 0);
-    Some(model.map(|model| FusionModel { epoch, ..model }))
+    Some(model.map(|model| FusionModel { epoch, class_names, ..model }))
 }
