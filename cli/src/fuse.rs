@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use crossmodal::io::write_atomically;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -26,11 +25,14 @@ words, their category.
 Names of classes that a .safetensors of labels has in its metadata (categories,
 a list as JSON) are taken where no --class-names are given.
 
+--task regression tells a number by a fusion that trains; a modality alone is
+then a concat of one.
+
 Fusions that train: concat, gmu, tensor, lowrank, pooling, deepset.
 Fusions of logistic regressions, one a modality: mean, learned-mean, max, vote,
 product, stacking, greedy.";
 
-/// Trains a fusion of modalities that tells a class
+/// Trains a fusion of modalities that tells a class or a number
 #[derive(clap::Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Args {
@@ -66,7 +68,8 @@ fn progress(count: usize) -> ProgressBar {
 /// Runs the verb. Everything is read, checked and trained before anything is written.
 pub(crate) fn run(args: &Args) -> Outcome {
     let name = if args.all { None } else { Some(args.fusion.unwrap_or(Name::Gmu)) };
-    args.recipe.check(name)?;
+    let task = args.data.task();
+    args.recipe.check(name, task)?;
     let plan = Plan::new(Verb::Fuse, args.out.as_deref(), false, args.force)?;
     let lock = plan.lock()?;
     let inputs = args.data.inputs()?;
@@ -80,17 +83,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
     plan.probe()?;
     let (mut all, mut experts) = (vec![], None);
     let alone = if args.all { data.modalities.len() } else { 0 };
-    let names: Vec<_> =
-        Name::value_variants().iter().filter(|own| name.is_none_or(|name| name == **own)).collect();
+    let names = args.recipe.names(name, task);
     let bar = progress(alone + names.len());
     for m in 0..alone {
         bar.set_message(format!("{} alone", data.modalities[m].name));
-        all.push(single(&device, &data, m).map_err(said)?);
+        all.push(single(&device, &data, &recipe, m).map_err(said)?);
         bar.inc(1);
     }
     for name in names {
         bar.set_message(name.word());
-        let fused = way(&device, &data, &recipe, &args.recipe.way(*name), &mut experts).map_err(said)?;
+        let fused = way(&device, &data, &recipe, &args.recipe.way(name), &mut experts).map_err(said)?;
         all.push(Fused { name: name.word(), ..fused });
         bar.inc(1);
     }

@@ -5,6 +5,7 @@ use crossmodal::align::Scaling;
 use crossmodal::fusion::{FusionKind, FusionRecipe};
 
 use crate::failure::Failure;
+use crate::fuse_data::Task;
 use crate::fuse_ways::Way;
 
 /// How fusions train.
@@ -126,8 +127,26 @@ impl RecipeArgs {
         }
     }
 
-    /// Refuses flags of other fusions than the one that is asked for.
-    pub(crate) fn check(&self, name: Option<Name>) -> Result<(), Failure> {
+    /// Every fusion that is asked for, in the order of the table; none is named where all are.
+    pub(crate) fn names(&self, name: Option<Name>, task: Task) -> Vec<Name> {
+        let is_asked = |own: &Name| match name {
+            Some(name) => name == *own,
+            None => task == Task::Class || matches!(self.way(*own), Way::Trained(_)),
+        };
+        Name::value_variants().iter().copied().filter(is_asked).collect()
+    }
+
+    /// Refuses flags of other fusions than the one that is asked for, and fusions of another task.
+    pub(crate) fn check(&self, name: Option<Name>, task: Task) -> Result<(), Failure> {
+        if task == Task::Regression {
+            let late = name.filter(|name| !matches!(self.way(*name), Way::Trained(_)));
+            let late = late.map(|name| format!("--fusion {}", name.word()));
+            let weights = self.weights.as_ref().map(|_| "--weights".to_string());
+            let prior = self.prior.then(|| "--prior".to_string());
+            if let Some(flag) = late.or(weights).or(prior) {
+                return Err(Failure::new(format!("{flag} is for --task class")));
+            }
+        }
         let Some(name) = name else { return Ok(()) };
         let trained = matches!(self.way(name), Way::Trained(_));
         let weighed = [Name::Mean, Name::Vote, Name::Product].contains(&name);

@@ -4,8 +4,8 @@ use crossmodal::Device;
 use crossmodal::Result;
 use crossmodal::evaluate::Probe;
 use crossmodal::fusion::{
-    Ballots, ClassScores, Experts, FusionData, FusionKind, FusionRecipe, FusionReport, FusionTrainer,
-    LateModel, LateRule, Presence, Target, greedy_selection,
+    Ballots, ClassScores, Experts, FusionData, FusionKind, FusionModel, FusionRecipe, FusionReport,
+    FusionTrainer, LateModel, LateRule, Presence, Target, ValueScores, greedy_selection,
 };
 use crossmodal::io::Features;
 
@@ -35,13 +35,20 @@ pub(crate) enum Way {
 /// How well a fusion does.
 pub(crate) struct Fused {
     pub(crate) name: String,
-    /// Accuracy on the validation rows, in percent.
+    /// Accuracy, or R², on the validation rows, in percent.
     pub(crate) validation: f64,
-    pub(crate) test: ClassScores,
+    pub(crate) test: Scores,
     /// What `predict` applies.
     pub(crate) model: Fusion,
     /// The epochs of a fusion that trains.
     pub(crate) log: Vec<FusionReport>,
+}
+
+/// How well the test rows are told.
+pub(crate) enum Scores {
+    Classes(ClassScores),
+    /// With what is told of each.
+    Values(ValueScores, Vec<f32>),
 }
 
 /// Experts and what they say of the rows of each part, made once for all late fusions.
@@ -65,17 +72,22 @@ fn scored(data: &FusionData, p: &Features, rows: &[u32]) -> Result<ClassScores> 
     ClassScores::new(&found, &numbers(data, rows), p.cols)
 }
 
-/// A logistic regression of one modality alone.
-pub(crate) fn single(device: &Device, data: &FusionData, m: usize) -> Result<Fused> {
+/// One modality alone: by a logistic regression, or for numbers by a concatenation of one.
+pub(crate) fn single(device: &Device, data: &FusionData, recipe: &FusionRecipe, m: usize) -> Result<Fused> {
     let own = data.modalities[m].clone();
     let name = format!("{} alone", own.name);
     let data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
+    if let Target::Values(_) = data.target {
+        let fused = trained(device, &data, &FusionRecipe { kind: FusionKind::Concat, ..*recipe })?;
+        return Ok(Fused { name, ..fused });
+    }
     let experts = Experts::fit(device, &data, &Probe::default())?;
     let of = |rows: &[u32]| scored(&data, &experts.probabilities(device, &data, rows)?[0], rows);
     let (validation, test) = (of(&data.split.validation)?.accuracy, of(&data.split.test)?);
     // A mean of one: what it says.
     let model = LateModel::new(device, &data.modalities, experts, LateRule::Mean(vec![1.]))?;
-    Ok(Fused { name, validation, test, model: Fusion::Late(model), log: vec![] })
+    let (test, model) = (Scores::Classes(test), Fusion::Late(model));
+    Ok(Fused { name, validation, test, model, log: vec![] })
 }
 
 /// Trains a fusion and scores it. `said` is made by the first that needs it.
@@ -104,7 +116,7 @@ pub(crate) fn way(
     let of =
         |p: &[Features], rows: &[u32]| scored(data, &rule.combine(device, p, &data.presence(rows)?)?, rows);
     let validation = of(&said.validation, &data.split.validation)?.accuracy;
-    let test = of(&said.test, &data.split.test)?;
+    let test = Scores::Classes(of(&said.test, &data.split.test)?);
     let model = Fusion::Late(LateModel::new(device, &data.modalities, said.experts.clone(), rule)?);
     Ok(Fused { name: String::new(), validation, test, model, log: vec![] })
 }
@@ -116,9 +128,23 @@ fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<
         log.push(trainer.epoch()?);
     }
     let model = trainer.best()?;
-    let test = trainer.test(&model, &data.split.test)?;
+    let test = match &data.target {
+        Target::Classes { .. } => Scores::Classes(trainer.test(&model, &data.split.test)?),
+        Target::Values(values) => values_told(data, &model, values)?,
+    };
     let validation = log.iter().map(|report| report.validation).fold(f64::MIN, f64::max);
     Ok(Fused { name: String::new(), validation, test, model: Fusion::Trained(model), log })
+}
+
+/// The scores of the numbers that a model tells of the test rows.
+fn values_told(data: &FusionData, model: &FusionModel, values: &[f32]) -> Result<Scores> {
+    let rows = &data.split.test;
+    let selected = data.modalities.iter().map(|own| own.features.select(rows));
+    let selected = selected.collect::<Result<Vec<_>>>()?;
+    let features: Vec<_> = selected.iter().map(Some).collect();
+    let told = model.predict_with(&features, &data.presence(rows)?)?.values;
+    let values: Vec<_> = rows.iter().map(|&row| values[row as usize]).collect();
+    Ok(Scores::Values(ValueScores::new(&told, &values)?, told))
 }
 
 fn rule(device: &Device, data: &FusionData, way: &Way, said: &Said) -> Result<LateRule> {

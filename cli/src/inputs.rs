@@ -138,6 +138,11 @@ impl Inputs {
         self.modalities.iter().flat_map(|input| &input.sources)
     }
 
+    /// The first features, with how many rows they have.
+    pub(crate) fn first(&self, read: &Data) -> (&Source, usize) {
+        (&self.modalities[0].sources[0], read.modalities[0].features.rows)
+    }
+
     /// The names of the modalities.
     pub(crate) fn names(&self) -> Vec<String> {
         self.modalities.iter().map(|input| input.name.clone()).collect()
@@ -194,6 +199,15 @@ impl Inputs {
 
     /// Reads and checks everything.
     pub(crate) fn read(&self, seed: u64) -> Result<Data, Failure> {
+        let data = self.read_unlabelled(seed)?;
+        match self.labels.as_ref().map(read_integers).transpose()? {
+            Some(labels) => data.with_classes(labels).map_err(|error| words::flags(error, self)),
+            None => Ok(data),
+        }
+    }
+
+    /// Reads and checks the features and the split.
+    pub(crate) fn read_unlabelled(&self, seed: u64) -> Result<Data, Failure> {
         self.tell_shards()?;
         let modality = |input: &Input| -> Result<Modality, Failure> {
             let mut views = input.sources.iter().map(read_features).collect::<Result<Vec<_>, _>>()?;
@@ -217,12 +231,7 @@ impl Inputs {
                 Split::from_labels(&labels)
             }
         };
-        let labels = self.labels.as_ref().map(read_integers).transpose()?;
         let data = split.and_then(|split| Data::of_modalities(modalities, split));
-        let data = data.and_then(|data| match labels {
-            Some(labels) => data.with_classes(labels),
-            None => Ok(data),
-        });
         data.map_err(|error| words::flags(error, self))
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crossmodal::io::read_safetensors;
 
 use crate::folder::{CHECKPOINT, HEADS, JOURNAL, METRICS, embeddings};
-use crate::fuse_report::{CONFUSION, MODEL};
+use crate::fuse_report::{CONFUSION, MODEL, SCATTER};
 use crate::inputs::Inputs;
 use crate::{fusion_file, journal, metrics};
 
@@ -37,7 +37,7 @@ impl Verb {
     pub(crate) fn files(self) -> &'static [&'static str] {
         match self {
             Verb::Align => &[CHECKPOINT, HEADS, JOURNAL, METRICS],
-            Verb::Fuse => &[MODEL, CONFUSION, JOURNAL, METRICS],
+            Verb::Fuse => &[MODEL, CONFUSION, SCATTER, JOURNAL, METRICS],
         }
     }
 
