@@ -25,6 +25,8 @@ words, their category.
 Names of classes that a .safetensors of labels has in its metadata (categories,
 a list as JSON) are taken where no --class-names are given.
 
+A row without a modality (--present) still has numbers in its file, any; a row
+may lack all of them: it trains what is told where nothing is known.
 --task regression tells a number by a fusion that trains; a modality alone is
 then a concat of one.
 
@@ -100,6 +102,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let run = Run {
         inputs: &inputs,
         data: &data,
+        present: &args.data.present,
         class_names: &class_names,
         recipe: &recipe,
         flags: &args.recipe,

@@ -9,7 +9,7 @@ use crossmodal::io::{Source, read_numbers};
 
 use crate::failure::Failure;
 use crate::inputs::{self, Inputs, check_same};
-use crate::{names, words};
+use crate::{names, present, words};
 
 /// The flags that name it.
 #[derive(clap::Args)]
@@ -23,6 +23,9 @@ pub(crate) struct DataArgs {
     /// 0 train, 1 validation, 2 test [default: 80/10/10]
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     split: Option<Source>,
+    /// 0 in rows without the modality, else 1; again: more
+    #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
+    pub(crate) present: Vec<(String, Source)>,
     /// What is told: class (the default), regression
     #[arg(long, value_name = "TASK", hide_possible_values = true)]
     task: Option<Task>,
@@ -64,7 +67,7 @@ impl DataArgs {
             return Err(Failure::new(format!("--labels FILE is missing: the {what} of each row")));
         }
         let names = self.class_names.iter().map(|path| Source { path: path.clone(), tensor: None });
-        inputs.others = names.collect();
+        inputs.others = names.chain(self.present.iter().map(|(_, source)| source.clone())).collect();
         Ok(inputs)
     }
 
@@ -84,7 +87,14 @@ impl DataArgs {
                 (read, target)
             }
         };
-        FusionData::new(read.modalities, target, read.split).map_err(said)
+        let names = inputs.names();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let present = present::read(&self.present, &names, inputs.first(&read))?;
+        let mut data = FusionData::new(read.modalities, target, read.split).map_err(said)?;
+        for (name, own) in present {
+            data = data.with_presence(&name, own).map_err(said)?;
+        }
+        Ok(data)
     }
 
     /// What the classes are called; none where nobody says so.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crossmodal::Device;
 use crossmodal::fusion::{ClassScore, FusionData, FusionRecipe, FusionReport, Target};
-use crossmodal::io::write_atomically;
+use crossmodal::io::{Source, write_atomically};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -26,6 +26,8 @@ pub(crate) const SCATTER: &str = "scatter.svg";
 pub(crate) struct Run<'a> {
     pub(crate) inputs: &'a Inputs,
     pub(crate) data: &'a FusionData,
+    /// Where it is said which modalities are there.
+    pub(crate) present: &'a [(String, Source)],
     /// One a class; none where nobody has said so.
     pub(crate) class_names: &'a [String],
     pub(crate) recipe: &'a FusionRecipe,
@@ -102,6 +104,7 @@ impl Run<'_> {
             "fusions": self.all.iter().map(|fused| self.scores(fused)).collect::<Vec<_>>(),
             "device": self.device.name(),
             "modalities": Map::from_iter(sources),
+            "present": Map::from_iter(self.present.iter().map(|(name, own)| (name.clone(), json!(own.to_string())))),
             "labels": self.inputs.labels.as_ref().map(ToString::to_string),
             "split": self.inputs.split_name(),
             "train_rows": split.train.len(),
@@ -211,14 +214,18 @@ impl Run<'_> {
 /// What the user sees at the end.
 pub(crate) fn summary(run: &Run<'_>, folder: &Path) -> String {
     let (mut text, best) = (String::new(), run.best());
-    let width =
-        run.inputs.modalities.iter().map(|input| input.name.len()).max().unwrap_or(0).max("device".len());
+    let names = run.inputs.modalities.iter().map(|input| input.name.len());
+    let present = run.present.iter().map(|_| "present".len());
+    let width = names.chain(present).max().unwrap_or(0).max("device".len());
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:width$}  {value}");
     };
     for input in &run.inputs.modalities {
         line(&input.name, input.sources[0].to_string());
+    }
+    for (name, source) in run.present {
+        line("present", format!("{name}={source}"));
     }
     line("labels", run.inputs.labels.as_ref().map_or(String::new(), ToString::to_string));
     line("split", run.inputs.split_name());

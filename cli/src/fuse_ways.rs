@@ -76,7 +76,9 @@ fn scored(data: &FusionData, p: &Features, rows: &[u32]) -> Result<ClassScores> 
 pub(crate) fn single(device: &Device, data: &FusionData, recipe: &FusionRecipe, m: usize) -> Result<Fused> {
     let own = data.modalities[m].clone();
     let name = format!("{} alone", own.name);
-    let data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
+    let present = data.present[m].clone();
+    let mut data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
+    data.present = vec![present];
     if let Target::Values(_) = data.target {
         let fused = trained(device, &data, &FusionRecipe { kind: FusionKind::Concat, ..*recipe })?;
         return Ok(Fused { name, ..fused });

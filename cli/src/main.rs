@@ -31,6 +31,7 @@ mod names;
 mod output;
 mod plots;
 mod predict;
+mod present;
 mod project;
 mod recipe;
 mod results;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crossmodal::fusion::Presence;
 use crossmodal::io::{Features, Source, read_features, write_npy};
@@ -10,7 +11,7 @@ use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
 use crate::fusion_file::Fusion;
 use crate::inputs::{self, check_same};
-use crate::{output, target, words};
+use crate::{output, present, target, words};
 
 /// Applies a trained fusion and writes the probabilities as .npy
 #[derive(clap::Args)]
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// Features by their modality; others are missing
     #[arg(long, required = true, value_name = "NAME=FILE", value_parser = inputs::named())]
     modality: Vec<(String, Source)>,
+    /// 0 in rows without the modality, else 1; again: more
+    #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
+    present: Vec<(String, Source)>,
     /// The .npy file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -38,14 +42,23 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if !args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
         return Err(Failure::new(format!("--out {out}: expected a file name that ends in .npy")));
     }
-    let sources = args.modality.iter().map(|(_, source)| source.path.as_path());
+    let sources = args.modality.iter().chain(&args.present).map(|(_, source)| source.path.as_path());
     target::check(&args.out, sources.chain([args.model.as_path()]), args.force)?;
     let model = Fusion::load(&args.device.open()?, &args.model).map_err(|error| {
         Failure::new(format!("--model {error}; expected fusion.safetensors of a run of fuse"))
     })?;
-    let (features, rows) = read(args, &model.modalities())?;
-    let there = |own: &Option<Features>| own.is_none().then(|| vec![false; rows].into());
-    let presence = Presence::new(rows, features.iter().map(there).collect())?;
+    let modalities = model.modalities();
+    let (features, rows) = read(args, &modalities)?;
+    let given: Vec<_> = args.modality.iter().map(|(name, _)| name.as_str()).collect();
+    let mut present = present::read(&args.present, &given, (&args.modality[0].1, rows))?;
+    let there = |((name, _), features): (&(String, usize), &Option<Features>)| -> Option<Arc<[bool]>> {
+        match (features, present.iter_mut().find(|(own, _)| own == name)) {
+            (None, _) => Some(vec![false; rows].into()),
+            (Some(_), Some((_, own))) => Some(std::mem::take(own).into()),
+            (Some(_), None) => None,
+        }
+    };
+    let presence = Presence::new(rows, modalities.iter().zip(&features).map(there).collect())?;
     let told = model.predict_with(&features.iter().map(Option::as_ref).collect::<Vec<_>>(), &presence)?;
     write_npy(&args.out, told.rows, told.cols, &told.values)?;
     let what = match model.class_words() {

@@ -9,6 +9,7 @@ mod fuse;
 mod fuse_folders;
 mod fuse_late;
 mod fuse_names;
+mod fuse_present;
 mod fuse_values;
 mod modalities;
 mod other_verbs;
