@@ -12,6 +12,7 @@ use crate::folder::Plan;
 use crate::inputs::{self, Inputs};
 use crate::job::{Job, progress};
 use crate::recipe::RecipeArgs;
+use crate::runs::Verb;
 use crate::{closed, interrupt, metrics, output, words};
 
 /// What stands below the flags in the help.
@@ -80,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if let Some((_, flag)) = trained_only.iter().find(|(given, _)| formula.is_some() && *given) {
         return Err(Failure::new(format!("{flag} is for heads that are trained")));
     }
-    let plan = Plan::new(args.out.as_deref(), args.resume, args.force)?;
+    let plan = Plan::new(Verb::Align, args.out.as_deref(), args.resume, args.force)?;
     let lock = plan.lock()?;
     let checkpoint = plan.checkpoint();
     let about = checkpoint.as_deref().map(Checkpoint::read).transpose()?;
@@ -105,7 +106,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let first = if trainer.epochs_done() == 0 { Some(trainer.epoch()) } else { None };
     let first = first.transpose().inspect_err(|_| bar.finish_and_clear());
     let first = first.map_err(|error| words::flags(error, &inputs))?;
-    let output = plan.open(lock, inputs.names())?;
+    let output = plan.open(lock, &inputs)?;
     if trainer.is_done() && first.is_none() && output.has_results() {
         // The checkpoint of the last epoch may be all that there was time for.
         let summary = |metrics| metrics::summary(&metrics, &output.folder);

@@ -32,7 +32,7 @@ pub(crate) fn run(
     let results = Results::new(fit.heads.clone(), data, inputs, &Device::Cpu)?;
     let scores = results.scores()?;
     let seconds = start.elapsed().as_secs_f64();
-    let output = plan.open(lock, inputs.names())?;
+    let output = plan.open(lock, inputs)?;
     let line = |(i, tried): (usize, &Tried)| {
         let (there, back) = (tried.validation.left_to_right, tried.validation.right_to_left);
         let mut line = json!({

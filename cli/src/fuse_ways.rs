@@ -5,24 +5,29 @@ use crossmodal::Result;
 use crossmodal::evaluate::Probe;
 use crossmodal::fusion::{
     Ballots, ClassScores, Experts, FusionData, FusionKind, FusionModel, FusionRecipe, FusionReport,
-    FusionTrainer, LateRule, Presence, Target, greedy_selection,
+    FusionTrainer, LateModel, LateRule, Presence, Target, ValueScores, greedy_selection,
 };
 use crossmodal::io::Features;
+
+use crate::fusion_file::Fusion;
 
 /// Parts of the training rows that are left to experts that have not seen them.
 const FOLDS: usize = 5;
 /// Experts of a greedy ensemble.
 const ROUNDS: usize = 20;
 
-/// A fusion.
-#[derive(Clone, Copy, PartialEq)]
+/// A fusion. Weights are one a modality; none: equal.
 pub(crate) enum Way {
     Trained(FusionKind),
-    Mean,
+    Mean(Option<Vec<f64>>),
     LearnedMean,
     Maximum,
-    Vote,
-    Product,
+    Vote(Option<Vec<f64>>),
+    Product {
+        weights: Option<Vec<f64>>,
+        /// Whether the class frequencies, which every expert has seen, count once only.
+        prior: bool,
+    },
     Stacking,
     Greedy,
 }
@@ -30,15 +35,25 @@ pub(crate) enum Way {
 /// How well a fusion does.
 pub(crate) struct Fused {
     pub(crate) name: String,
-    /// Accuracy on the validation rows, in percent.
+    /// Accuracy, or R², on the validation rows, in percent.
     pub(crate) validation: f64,
-    pub(crate) test: ClassScores,
-    /// What a fusion that trains leaves.
-    pub(crate) model: Option<(FusionModel, Vec<FusionReport>)>,
+    pub(crate) test: Scores,
+    /// What `predict` applies.
+    pub(crate) model: Fusion,
+    /// The epochs of a fusion that trains.
+    pub(crate) log: Vec<FusionReport>,
 }
 
-/// What experts say of the rows of each part, made once for all late fusions.
+/// How well the test rows are told.
+pub(crate) enum Scores {
+    Classes(ClassScores),
+    /// With what is told of each.
+    Values(ValueScores, Vec<f32>),
+}
+
+/// Experts and what they say of the rows of each part, made once for all late fusions.
 pub(crate) struct Said {
+    experts: Experts,
     validation: Vec<Features>,
     test: Vec<Features>,
     unseen: Vec<Features>,
@@ -57,15 +72,24 @@ fn scored(data: &FusionData, p: &Features, rows: &[u32]) -> Result<ClassScores> 
     ClassScores::new(&found, &numbers(data, rows), p.cols)
 }
 
-/// A logistic regression of one modality alone.
-pub(crate) fn single(device: &Device, data: &FusionData, m: usize) -> Result<Fused> {
+/// One modality alone: by a logistic regression, or for numbers by a concatenation of one.
+pub(crate) fn single(device: &Device, data: &FusionData, recipe: &FusionRecipe, m: usize) -> Result<Fused> {
     let own = data.modalities[m].clone();
     let name = format!("{} alone", own.name);
-    let data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
+    let present = data.present[m].clone();
+    let mut data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
+    data.present = vec![present];
+    if let Target::Values(_) = data.target {
+        let fused = trained(device, &data, &FusionRecipe { kind: FusionKind::Concat, ..*recipe })?;
+        return Ok(Fused { name, ..fused });
+    }
     let experts = Experts::fit(device, &data, &Probe::default())?;
     let of = |rows: &[u32]| scored(&data, &experts.probabilities(device, &data, rows)?[0], rows);
-    let validation = of(&data.split.validation)?.accuracy;
-    Ok(Fused { name, validation, test: of(&data.split.test)?, model: None })
+    let (validation, test) = (of(&data.split.validation)?.accuracy, of(&data.split.test)?);
+    // A mean of one: what it says.
+    let model = LateModel::new(device, &data.modalities, experts, LateRule::Mean(vec![1.]))?;
+    let (test, model) = (Scores::Classes(test), Fusion::Late(model));
+    Ok(Fused { name, validation, test, model, log: vec![] })
 }
 
 /// Trains a fusion and scores it. `said` is made by the first that needs it.
@@ -86,6 +110,7 @@ pub(crate) fn way(
             validation: experts.probabilities(device, data, &data.split.validation)?,
             test: experts.probabilities(device, data, &data.split.test)?,
             unseen: experts.out_of_fold(device, data, folds, recipe.seed)?,
+            experts,
         });
     }
     let said = said.as_ref().expect("it has just been made");
@@ -93,8 +118,9 @@ pub(crate) fn way(
     let of =
         |p: &[Features], rows: &[u32]| scored(data, &rule.combine(device, p, &data.presence(rows)?)?, rows);
     let validation = of(&said.validation, &data.split.validation)?.accuracy;
-    let test = of(&said.test, &data.split.test)?;
-    Ok(Fused { name: String::new(), validation, test, model: None })
+    let test = Scores::Classes(of(&said.test, &data.split.test)?);
+    let model = Fusion::Late(LateModel::new(device, &data.modalities, said.experts.clone(), rule)?);
+    Ok(Fused { name: String::new(), validation, test, model, log: vec![] })
 }
 
 fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<Fused> {
@@ -104,20 +130,38 @@ fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<
         log.push(trainer.epoch()?);
     }
     let model = trainer.best()?;
-    let test = trainer.test(&model, &data.split.test)?;
+    let test = match &data.target {
+        Target::Classes { .. } => Scores::Classes(trainer.test(&model, &data.split.test)?),
+        Target::Values(values) => values_told(data, &model, values)?,
+    };
     let validation = log.iter().map(|report| report.validation).fold(f64::MIN, f64::max);
-    Ok(Fused { name: String::new(), validation, test, model: Some((model, log)) })
+    Ok(Fused { name: String::new(), validation, test, model: Fusion::Trained(model), log })
+}
+
+/// The scores of the numbers that a model tells of the test rows.
+fn values_told(data: &FusionData, model: &FusionModel, values: &[f32]) -> Result<Scores> {
+    let rows = &data.split.test;
+    let selected = data.modalities.iter().map(|own| own.features.select(rows));
+    let selected = selected.collect::<Result<Vec<_>>>()?;
+    let features: Vec<_> = selected.iter().map(Some).collect();
+    let told = model.predict_with(&features, &data.presence(rows)?)?.values;
+    let values: Vec<_> = rows.iter().map(|&row| values[row as usize]).collect();
+    Ok(Scores::Values(ValueScores::new(&told, &values)?, told))
 }
 
 fn rule(device: &Device, data: &FusionData, way: &Way, said: &Said) -> Result<LateRule> {
-    let equal = || vec![1.; data.modalities.len()];
+    let count = data.modalities.len();
+    let or_equal = |weights: &Option<Vec<f64>>| weights.clone().unwrap_or_else(|| vec![1.; count]);
     let (train, validation) = (&data.split.train, &data.split.validation);
     let (of_train, of_validation) = (numbers(data, train), numbers(data, validation));
     Ok(match way {
         Way::LearnedMean => LateRule::learned_mean(&said.unseen, &of_train, &data.presence(train)?)?,
         Way::Maximum => LateRule::Maximum,
-        Way::Vote => LateRule::HardVote(equal()),
-        Way::Product => LateRule::Product { weights: equal(), prior: None },
+        Way::Vote(weights) => LateRule::HardVote(or_equal(weights)),
+        Way::Product { weights, prior } => {
+            let prior = prior.then(|| frequencies(&of_train, said.experts.labels.len()));
+            LateRule::Product { weights: or_equal(weights), prior }
+        }
         Way::Stacking => LateRule::stacking(
             device,
             (&said.unseen, &of_train, &data.presence(train)?),
@@ -127,6 +171,15 @@ fn rule(device: &Device, data: &FusionData, way: &Way, said: &Said) -> Result<La
             let slices: Vec<&[f32]> = said.validation.iter().map(|own| &own.values[..]).collect();
             LateRule::Mean(greedy_selection(&slices, said.validation[0].cols, &of_validation, ROUNDS)?)
         }
-        Way::Mean | Way::Trained(_) => LateRule::Mean(equal()),
+        Way::Mean(weights) => LateRule::Mean(or_equal(weights)),
+        Way::Trained(_) => unreachable!("it has no rule"),
     })
+}
+
+/// How often each class is, as if there were one sample more of each: none is 0.
+fn frequencies(classes: &[u32], count: usize) -> Vec<f64> {
+    let mut all = vec![1.; count];
+    classes.iter().for_each(|&class| all[class as usize] += 1.);
+    let sum: f64 = all.iter().sum();
+    all.iter().map(|own| own / sum).collect()
 }

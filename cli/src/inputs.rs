@@ -43,6 +43,8 @@ pub(crate) struct Inputs {
     pub(crate) split: Option<Source>,
     /// Classes of the rows.
     pub(crate) labels: Option<Source>,
+    /// What else is read.
+    pub(crate) others: Vec<Source>,
 }
 
 /// Adds each to the modality of its name.
@@ -100,7 +102,7 @@ impl Inputs {
                 let split = split.unwrap_or_else(|| tensor("split"));
                 let pair = [("left", "image_twemoji"), ("right", "text")];
                 let modalities = by_name(pair.map(|(name, own)| (name.to_string(), tensor(own))));
-                Ok(Inputs { modalities, split: Some(split), labels })
+                Ok(Inputs { modalities, split: Some(split), labels, others: vec![] })
             }
             [only] => {
                 let missing = match only.name.as_str() {
@@ -113,7 +115,7 @@ impl Inputs {
                     "{given} is given, {missing}: name two modalities or more, or none for the emoji data"
                 )))
             }
-            _ => Ok(Inputs { modalities, split, labels }),
+            _ => Ok(Inputs { modalities, split, labels, others: vec![] }),
         }
     }
 
@@ -124,16 +126,21 @@ impl Inputs {
         let pair = [("image", "image_twemoji"), ("text", "text")];
         let modalities = by_name(pair.map(|(name, own)| (name.to_string(), tensor(own))));
         let split = split.unwrap_or_else(|| tensor("split"));
-        Ok(Inputs { modalities, split: Some(split), labels: Some(tensor("label")) })
+        Ok(Inputs { modalities, split: Some(split), labels: Some(tensor("label")), others: vec![] })
     }
 
     /// Every one of them.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
-        self.features().chain(&self.split).chain(&self.labels)
+        self.features().chain(&self.split).chain(&self.labels).chain(&self.others)
     }
 
     fn features(&self) -> impl Iterator<Item = &Source> {
         self.modalities.iter().flat_map(|input| &input.sources)
+    }
+
+    /// The first features, with how many rows they have.
+    pub(crate) fn first(&self, read: &Data) -> (&Source, usize) {
+        (&self.modalities[0].sources[0], read.modalities[0].features.rows)
     }
 
     /// The names of the modalities.
@@ -192,6 +199,15 @@ impl Inputs {
 
     /// Reads and checks everything.
     pub(crate) fn read(&self, seed: u64) -> Result<Data, Failure> {
+        let data = self.read_unlabelled(seed)?;
+        match self.labels.as_ref().map(read_integers).transpose()? {
+            Some(labels) => data.with_classes(labels).map_err(|error| words::flags(error, self)),
+            None => Ok(data),
+        }
+    }
+
+    /// Reads and checks the features and the split.
+    pub(crate) fn read_unlabelled(&self, seed: u64) -> Result<Data, Failure> {
         self.tell_shards()?;
         let modality = |input: &Input| -> Result<Modality, Failure> {
             let mut views = input.sources.iter().map(read_features).collect::<Result<Vec<_>, _>>()?;
@@ -215,12 +231,7 @@ impl Inputs {
                 Split::from_labels(&labels)
             }
         };
-        let labels = self.labels.as_ref().map(read_integers).transpose()?;
         let data = split.and_then(|split| Data::of_modalities(modalities, split));
-        let data = data.and_then(|data| match labels {
-            Some(labels) => data.with_classes(labels),
-            None => Ok(data),
-        });
         data.map_err(|error| words::flags(error, self))
     }
 }

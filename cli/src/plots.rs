@@ -33,7 +33,7 @@ pub(crate) fn draw(inputs: &Inputs, matching: &Matching) -> Result<Vec<Plot>, Fa
 }
 
 fn axis(title: &str, from: f64, to: f64) -> Axis {
-    Axis { title: title.into(), from, to, is_log: false, is_whole: false }
+    Axis { title: title.into(), from, to, is_log: false, is_whole: false, names: vec![] }
 }
 
 /// Left rows and their first correct item, evenly spaced and sorted by class where there are classes.
@@ -108,7 +108,14 @@ fn ranks(matching: &Matching, is_of_pairs: bool) -> String {
     let galleries = [matching.right_to_left.len(), matching.left_to_right.len()];
     let most = galleries[0].max(galleries[1]).max(2) as f64;
     let queries = sides.map(|ranks| ranks.iter().flatten().count());
-    let x = Axis { title: "k, items looked at".into(), from: 1., to: most, is_log: true, is_whole: true };
+    let x = Axis {
+        title: "k, items looked at".into(),
+        from: 1.,
+        to: most,
+        is_log: true,
+        is_whole: true,
+        names: vec![],
+    };
     let y = axis("R@k, queries with a correct item among the first k (%)", 0., 100.);
     let about = format!("{} queries left to right, {} right to left", queries[0], queries[1]);
     let mut chart = Chart::new("Ranks of the best correct item", &about, x, y, 32.);

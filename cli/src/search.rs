@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
-use crate::{inputs, output, table, target};
+use crate::{inputs, names, output, table, target};
 
 /// What stands below the flags in the help.
 const MORE: &str = "\
@@ -168,25 +166,9 @@ fn check_out(args: &Args) -> Result<Out<'_>, Failure> {
     Ok(out)
 }
 
-/// Each line of a file of names.
-fn for_each_name(path: &Path, mut each: impl FnMut(String)) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        let message = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file".to_string(),
-            std::io::ErrorKind::InvalidData => "expected text in UTF-8".to_string(),
-            _ => error.to_string(),
-        };
-        Failure::new(format!("--names {}: {message}", path.display()))
-    };
-    for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
-        each(line.map_err(failed)?);
-    }
-    Ok(())
-}
-
 fn check_names(path: &Path, args: &Args, rows: usize) -> Result<(), Failure> {
     let mut count = 0;
-    for_each_name(path, |_| count += 1)?;
+    names::for_each("--names", path, |_| count += 1)?;
     if count == rows {
         return Ok(());
     }
@@ -199,7 +181,7 @@ fn check_names(path: &Path, args: &Args, rows: usize) -> Result<(), Failure> {
 fn names_of(path: &Path, rows: &mut dyn Iterator<Item = u32>) -> Result<BTreeMap<u32, String>, Failure> {
     let mut names: BTreeMap<u32, String> = rows.map(|row| (row, String::new())).collect();
     let mut row = 0;
-    for_each_name(path, |line| {
+    names::for_each("--names", path, |line| {
         if let Some(name) = names.get_mut(&row) {
             *name = line;
         }
@@ -242,7 +224,9 @@ fn print_table(hits: &Hits, names: Option<&BTreeMap<u32, String>>) -> Outcome {
         for (rank, (row, score)) in results(hits, query).take(k).enumerate() {
             let first = if rank == 0 { query.to_string() } else { String::new() };
             let mut cells = vec![first, (rank + 1).to_string(), row.to_string(), number(score)];
-            cells.extend(names.and_then(|names| names.get(&row)).map(|name| shortened(name)));
+            cells.extend(
+                names.and_then(|names| names.get(&row)).map(|name| names::shortened(name, SHOWN_NAME)),
+            );
             rows.push(cells);
         }
     }
@@ -269,13 +253,4 @@ fn columns(rows: &[Vec<String>]) -> String {
 /// A score in at most 14 characters: inner products may be huge.
 fn number(score: f32) -> String {
     if score.abs() < 1e6 { format!("{score:.6}") } else { format!("{score:.6e}") }
-}
-
-/// A name that neither wraps a line nor steers the terminal.
-fn shortened(name: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    match name.char_indices().nth(SHOWN_NAME) {
-        None => name.chars().map(plain).collect(),
-        Some(_) => name.chars().take(SHOWN_NAME - 1).map(plain).chain(['…']).collect(),
-    }
 }

@@ -8,10 +8,15 @@ pub(crate) const ORANGE: &str = "#D55E00";
 pub(crate) const GREY: &str = "#777777";
 
 const SIZE: (f64, f64) = (760., 520.);
-/// The corners of what the axes enclose.
+/// The corners of what the axes enclose; the left one moves where names stand beside it.
 const LEFT: f64 = 84.;
 const TOP: f64 = 84.;
 const BOTTOM: f64 = 456.;
+/// What a letter of a name takes, about as much as any common font gives it, and how many are shown.
+const LETTER: f64 = 7.2;
+const LONGEST: usize = 20;
+/// By how many degrees names stand aslant.
+const SLANT: f64 = 45.;
 
 /// One axis.
 pub(crate) struct Axis {
@@ -23,17 +28,46 @@ pub(crate) struct Axis {
     pub(crate) is_log: bool,
     /// Whether it counts: halves are then not named.
     pub(crate) is_whole: bool,
+    /// Of steps of 1, what stands in the middle of each in the place of numbers.
+    pub(crate) names: Vec<String>,
 }
 
 /// A chart in the making.
 pub(crate) struct Chart {
     x: Axis,
     y: Axis,
+    left: f64,
     right: f64,
+    /// Where the title of the x-axis stands.
+    foot: f64,
     svg: String,
 }
 
+/// A name that fits beside an axis, and its width in letters: wide characters are two.
+fn fitted(name: &str) -> (String, usize) {
+    let wide = |c: char| if c >= '\u{1100}' { 2 } else { 1 };
+    let width = |text: &str| text.chars().map(wide).sum::<usize>();
+    if width(name) <= LONGEST {
+        return (name.to_string(), width(name));
+    }
+    let mut text = String::new();
+    for c in name.chars() {
+        if width(&text) + wide(c) >= LONGEST {
+            break;
+        }
+        text.push(c);
+    }
+    let text = text.trim_end().to_string() + "…";
+    let width = width(&text);
+    (text, width)
+}
+
 impl Axis {
+    /// The room that its longest name takes.
+    fn room(&self) -> f64 {
+        self.names.iter().map(|name| fitted(name).1 as f64 * LETTER).fold(0., f64::max)
+    }
+
     /// Where a value is, as a part of the axis' length.
     fn place(&self, value: f64) -> f64 {
         let (from, to, value) = match self.is_log {
@@ -63,21 +97,27 @@ impl Axis {
 impl Chart {
     /// Empty axes below a title and a line about it. `margin` is left free on the right.
     pub(crate) fn new(title: &str, about: &str, x: Axis, y: Axis, margin: f64) -> Chart {
-        let (width, height) = SIZE;
+        let left = LEFT.max(y.room() + 48.);
+        let inner = SIZE.0 - LEFT - margin;
+        let right = left + inner;
+        // Names that are wider than their step stand aslant.
+        let aslant = x.room() > inner / x.names.len().max(1) as f64;
+        let foot = BOTTOM + 46. + if aslant { x.room() * SLANT.to_radians().sin() } else { 0. };
+        let (width, height) = (right + margin, foot + SIZE.1 - BOTTOM - 46.);
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
              height=\"{height}\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" font-size=\"14\" \
              fill=\"#222222\">\n<title>{title}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
         );
-        let mut chart = Chart { x, y, right: width - margin, svg };
-        chart.text((LEFT, 30.), "start", "font-size=\"18\" font-weight=\"bold\"", title);
-        chart.text((LEFT, 52.), "start", "fill=\"#555555\"", about);
-        chart.axes();
+        let mut chart = Chart { x, y, left, right, foot, svg };
+        chart.text((left, 30.), "start", "font-size=\"18\" font-weight=\"bold\"", title);
+        chart.text((left, 52.), "start", "fill=\"#555555\"", about);
+        chart.axes(aslant);
         chart
     }
 
     fn at(&self, x: f64, y: f64) -> (f64, f64) {
-        (LEFT + self.x.place(x) * (self.right - LEFT), BOTTOM - self.y.place(y) * (BOTTOM - TOP))
+        (self.left + self.x.place(x) * (self.right - self.left), BOTTOM - self.y.place(y) * (BOTTOM - TOP))
     }
 
     fn add(&mut self, element: std::fmt::Arguments<'_>) {
@@ -92,25 +132,56 @@ impl Chart {
         ));
     }
 
-    fn axes(&mut self) {
-        let (right, grid) = (self.right, "stroke=\"#DDDDDD\"");
-        for tick in self.x.ticks() {
+    fn axes(&mut self, aslant: bool) {
+        let (left, right, grid) = (self.left, self.right, "stroke=\"#DDDDDD\"");
+        self.names(aslant);
+        for tick in self.x.ticks().into_iter().filter(|_| self.x.names.is_empty()).collect::<Vec<_>>() {
             let (x, _) = self.at(tick, self.y.from);
             self.add(format_args!("<path d=\"M{x:.1} {TOP}V{BOTTOM}\" {grid}/>"));
             self.text((x, BOTTOM + 20.), "middle", "", &number(tick));
         }
-        for tick in self.y.ticks() {
+        for tick in self.y.ticks().into_iter().filter(|_| self.y.names.is_empty()).collect::<Vec<_>>() {
             let (_, y) = self.at(self.x.from, tick);
-            self.add(format_args!("<path d=\"M{LEFT} {y:.1}H{right}\" {grid}/>"));
-            self.text((LEFT - 8., y + 5.), "end", "", &number(tick));
+            self.add(format_args!("<path d=\"M{left} {y:.1}H{right}\" {grid}/>"));
+            self.text((left - 8., y + 5.), "end", "", &number(tick));
         }
         self.add(format_args!(
-            "<path d=\"M{LEFT} {TOP}V{BOTTOM}H{right}\" fill=\"none\" stroke=\"#222222\"/>"
+            "<path d=\"M{left} {TOP}V{BOTTOM}H{right}\" fill=\"none\" stroke=\"#222222\"/>"
         ));
         let (x, y) = (self.x.title.clone(), self.y.title.clone());
-        let (middle, height) = (0.5 * (LEFT + right), 0.5 * (TOP + BOTTOM));
-        self.text((middle, BOTTOM + 46.), "middle", "", &x);
+        let (middle, height) = (0.5 * (left + right), 0.5 * (TOP + BOTTOM));
+        self.text((middle, self.foot), "middle", "", &x);
         self.text((22., height), "middle", &format!("transform=\"rotate(-90 22 {height:.1})\""), &y);
+    }
+
+    /// The names of steps, along either axis.
+    fn names(&mut self, aslant: bool) {
+        let fitted = |axis: &Axis| axis.names.iter().map(|name| fitted(name).0).collect::<Vec<_>>();
+        let (x_names, y_names, small) = (fitted(&self.x), fitted(&self.y), "font-size=\"12\"");
+        for (i, name) in x_names.iter().enumerate() {
+            let (x, _) = self.at(i as f64 + 0.5, self.y.from);
+            if aslant {
+                let (x, y) = (x + 4., BOTTOM + 14.);
+                let style = format!("{small} transform=\"rotate(-{SLANT} {x:.1} {y:.1})\"");
+                self.text((x, y), "end", &style, name);
+            } else {
+                self.text((x, BOTTOM + 18.), "middle", small, name);
+            }
+        }
+        for (i, name) in y_names.iter().enumerate() {
+            let (_, y) = self.at(self.x.from, i as f64 + 0.5);
+            self.text((self.left - 8., y + 4.), "end", small, name);
+        }
+    }
+
+    /// Points that let those behind them be seen.
+    pub(crate) fn points(&mut self, points: &[(f64, f64)], colour: &str) {
+        self.add(format_args!("<g fill=\"{colour}\" fill-opacity=\"0.5\">"));
+        for &(x, y) in points {
+            let (x, y) = self.at(x, y);
+            self.add(format_args!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"));
+        }
+        self.add(format_args!("</g>"));
     }
 
     /// A line through points; `fill` colours what is below it. Dashes tell lines apart without colour.
@@ -135,7 +206,7 @@ impl Chart {
 
     /// Names of lines with their colours and dashes, in one row above the axes.
     pub(crate) fn legend(&mut self, names: &[(&str, &str, &str)]) {
-        let mut x = LEFT;
+        let mut x = self.left;
         for (name, colour, dashes) in names {
             let style = format!("stroke=\"{colour}\" stroke-width=\"3\" stroke-dasharray=\"{dashes}\"");
             self.add(format_args!("<path d=\"M{x:.1} 70h28\" {style}/>"));
@@ -163,8 +234,8 @@ impl Chart {
             }
         }
         let (width, height) =
-            ((self.right - LEFT) / rows[0].len() as f64, (BOTTOM - TOP) / rows.len() as f64);
-        let place = format!("translate({LEFT} {TOP}) scale({width:.5} {height:.5})");
+            ((self.right - self.left) / rows[0].len() as f64, (BOTTOM - TOP) / rows.len() as f64);
+        let place = format!("translate({} {TOP}) scale({width:.5} {height:.5})", self.left);
         self.add(format_args!("<g transform=\"{place}\" shape-rendering=\"crispEdges\">"));
         for (shade, path) in paths.iter().enumerate().filter(|(_, path)| !path.is_empty()) {
             self.add(format_args!("<path d=\"{path}\" fill=\"{}\"/>", viridis(shade)));
@@ -185,7 +256,8 @@ impl Chart {
             ));
         }
         self.add(format_args!("</g>"));
-        let axis = Axis { title: String::new(), from: low, to: high, is_log: false, is_whole: false };
+        let axis =
+            Axis { title: String::new(), from: low, to: high, is_log: false, is_whole: false, names: vec![] };
         for tick in axis.ticks() {
             let y = BOTTOM - axis.place(tick) * (BOTTOM - TOP);
             self.add(format_args!("<path d=\"M{:.1} {y:.1}h5\" stroke=\"#222222\"/>", x + 18.));
@@ -238,7 +310,14 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        let axis = |from, to, is_log| Axis { title: String::new(), from, to, is_log, is_whole: false };
+        let axis = |from, to, is_log| Axis {
+            title: String::new(),
+            from,
+            to,
+            is_log,
+            is_whole: false,
+            names: vec![],
+        };
         let names = |axis: Axis| axis.ticks().into_iter().map(number).collect::<Vec<_>>();
         assert_eq!(names(axis(0., 100., false)), ["0", "20", "40", "60", "80", "100"]);
         assert_eq!(names(axis(-0.34, 0.31, false)), ["-0.2", "0", "0.2"]);
@@ -246,6 +325,14 @@ mod tests {
         assert_eq!(axis(192., 0., false).place(192.), 0.);
         assert_eq!(names(axis(1., 383., true)), ["1", "10", "100"]);
         assert_eq!(axis(1., 100., true).place(10.), 0.5);
+    }
+
+    #[test]
+    fn long_names_are_cut_short() {
+        assert_eq!(fitted("Travel & Places"), ("Travel & Places".into(), 15));
+        assert_eq!(fitted("exactly twenty chars"), ("exactly twenty chars".into(), 20));
+        assert_eq!(fitted("one more than twenty!"), ("one more than twent…".into(), 20));
+        assert_eq!(fitted(&"漢".repeat(11)), ("漢".repeat(9) + "…", 19));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
         "modality dropout" => "--modality-dropout",
         "inner" => "--inner",
         "target" => "--labels",
+        "presence" => "--present",
         "accum" => "--accum",
         "hidden" => "--hidden",
         "head" => "--head",

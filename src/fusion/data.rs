@@ -64,6 +64,21 @@ impl TokenCount {
     pub fn is_there(&self, row: usize, token: usize) -> bool {
         token < self.length && self.lengths.as_ref().is_none_or(|own| token < own[row] as usize)
     }
+
+    /// The mean of each row's tokens, of those that are there, in f64 and rounded; 0 where there is none. Panics if `features` are not so
+    /// many tokens. Example: [`FusionData::pooled`].
+    pub fn pooled(&self, features: &Features) -> Features {
+        let (rows, width) = (features.rows, features.cols / self.length);
+        let mut values = Vec::with_capacity(rows * width);
+        for (row, sample) in features.values.chunks_exact(features.cols).enumerate() {
+            let tokens = sample.chunks_exact(width).enumerate();
+            let there: Vec<_> =
+                tokens.filter(|(at, _)| self.is_there(row, *at)).map(|(_, own)| own).collect();
+            let sum = |column: usize| there.iter().map(|own| f64::from(own[column])).sum::<f64>();
+            values.extend((0..width).map(|column| (sum(column) / there.len().max(1) as f64) as f32));
+        }
+        Features { rows, cols: width, values }
+    }
 }
 
 /// Samples for a fusion to learn from.
@@ -172,8 +187,8 @@ impl FusionData {
         self.modalities[modality].features.cols / self.tokens[modality].as_ref().map_or(1, |own| own.length)
     }
 
-    /// The same with the mean of each sample's tokens in the place of its tokens, in f64 and rounded: for fusions that know no tokens. A
-    /// modality is missing where there was no token.
+    /// The same with the mean of each sample's tokens in their place: for fusions that know no tokens. A modality is missing where there
+    /// was no token.
     ///
     /// ```
     /// use crossmodal::{align::{Modality, Split}, fusion::{FusionData, Target, TokenCount}, io::Features};
@@ -188,19 +203,8 @@ impl FusionData {
         let mut pooled = self.clone();
         for (m, tokens) in self.tokens.iter().enumerate() {
             let Some(tokens) = tokens else { continue };
-            let (width, own) = (self.width(m), &self.modalities[m].features);
-            let mut values = Vec::with_capacity(own.rows * width);
-            for (row, sample) in own.values.chunks_exact(own.cols).enumerate() {
-                let there: Vec<_> = sample
-                    .chunks_exact(width)
-                    .enumerate()
-                    .filter(|(t, _)| tokens.is_there(row, *t))
-                    .collect();
-                let sum =
-                    |column: usize| there.iter().map(|(_, token)| f64::from(token[column])).sum::<f64>();
-                values.extend((0..width).map(|column| (sum(column) / there.len().max(1) as f64) as f32));
-            }
-            pooled.modalities[m].features = Features { rows: own.rows, cols: width, values };
+            let own = &self.modalities[m].features;
+            pooled.modalities[m].features = tokens.pooled(own);
             pooled.tokens[m] = None;
             pooled.present[m] = tokens
                 .lengths

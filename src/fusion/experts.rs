@@ -1,6 +1,6 @@
 //! One classifier a modality.
 
-use super::{FusionData, Target};
+use super::{FusionData, Presence, Target};
 use crate::align::Split;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -8,6 +8,9 @@ use crate::evaluate::{Labelled, Logistic, Probe};
 use crate::io::Features;
 use crate::nn::generator;
 use rand::seq::SliceRandom;
+
+/// Features that are on the device at once.
+const CHUNK: usize = 1 << 24;
 
 /// A logistic regression of each modality by itself, on the training rows that have it: what late fusion makes one of.
 ///
@@ -47,6 +50,13 @@ fn classes(data: &FusionData) -> Result<(Vec<i64>, &[i64])> {
 /// Of some rows those that have a modality, with their features and labels.
 fn having(data: &FusionData, m: usize, rows: &[u32], of_rows: &[i64]) -> Result<(Features, Vec<i64>)> {
     let rows: Vec<_> = rows.iter().copied().filter(|&row| data.is_there(m, row as usize)).collect();
+    if rows.is_empty() {
+        let name = &data.modalities[m].name;
+        let expected = format!(
+            "{name} in some of the training rows, whichever fold is left out, and of the validation rows"
+        );
+        return Err(Error::argument("fusion", "presence", expected, "none"));
+    }
     let labels = rows.iter().map(|&row| of_rows[row as usize]).collect();
     Ok((data.modalities[m].features.select(&rows)?, labels))
 }
@@ -77,25 +87,39 @@ impl Experts {
     ///
     /// Waits for the device. Errors: a row that is not there; the device's. Example: [`Experts`].
     pub fn probabilities(&self, device: &Device, data: &FusionData, rows: &[u32]) -> Result<Vec<Features>> {
-        let (presence, classes) = (data.presence(rows)?, self.labels.len());
-        let of_expert = |m: usize| {
+        let selected = data.modalities.iter().map(|own| own.features.select(rows));
+        let selected = selected.collect::<Result<Vec<_>>>()?;
+        let features: Vec<_> = selected.iter().map(Some).collect();
+        self.probabilities_of(device, &features, &data.presence(rows)?)
+    }
+
+    /// The same of features `[rows, width]` of each modality, none for one that is missing from every row.
+    pub(super) fn probabilities_of(
+        &self,
+        device: &Device,
+        features: &[Option<&Features>],
+        presence: &Presence,
+    ) -> Result<Vec<Features>> {
+        let (rows, classes) = (presence.rows(), self.labels.len());
+        let of_expert = |(m, features): (usize, &Option<&Features>)| {
             let expert = &self.experts[m];
-            let own = expert.probabilities(device, &data.modalities[m].features.select(rows)?)?;
-            let mut values = vec![0f32; rows.len() * classes];
-            let lines = values.chunks_exact_mut(classes).zip(own.values.chunks_exact(own.cols));
-            for (row, (to, from)) in lines.enumerate() {
-                if !presence.is_there(m, row) {
-                    to.fill(1. / classes as f32);
-                    continue;
-                }
-                // A class that it has not seen has no probability.
-                for (class, p) in expert.classes.iter().zip(from) {
-                    to[self.labels.partition_point(|label| label < class)] = *p;
+            let mut values = vec![1. / classes as f32; rows * classes];
+            let Some(features) = features else { return Ok(Features { rows, cols: classes, values }) };
+            let all: Vec<u32> = (0..rows as u32).filter(|&row| presence.is_there(m, row as usize)).collect();
+            for some in all.chunks((CHUNK / features.cols.max(1)).max(1)) {
+                let own = expert.probabilities(device, &features.select(some)?)?;
+                for (&row, from) in some.iter().zip(own.values.chunks_exact(own.cols)) {
+                    let to = &mut values[row as usize * classes..][..classes];
+                    // A class that it has not seen has no probability.
+                    to.fill(0.);
+                    for (class, p) in expert.classes.iter().zip(from) {
+                        to[self.labels.partition_point(|label| label < class)] = *p;
+                    }
                 }
             }
-            Ok(Features { rows: rows.len(), cols: classes, values })
+            Ok(Features { rows, cols: classes, values })
         };
-        (0..self.experts.len()).map(of_expert).collect()
+        features.iter().enumerate().map(of_expert).collect()
     }
 
     /// What experts that have not seen a row say of it, for every training row in the order of the split: of `folds` parts, drawn with a

@@ -20,6 +20,8 @@
 mod attention_maps;
 mod attention_pooling;
 mod bottleneck;
+#[cfg(feature = "io")]
+mod class_names;
 mod class_scores;
 mod co_attention;
 mod concatenation;
@@ -34,6 +36,10 @@ mod gated;
 mod gated_cross_attention;
 mod kind;
 mod late;
+#[cfg(feature = "io")]
+mod late_file;
+#[cfg(feature = "io")]
+mod late_model;
 #[cfg(feature = "io")]
 mod late_rule;
 mod low_rank;
@@ -55,6 +61,7 @@ mod token_batch;
 mod token_fuser;
 #[cfg(feature = "io")]
 mod trainer;
+mod value_scores;
 mod vote;
 
 #[cfg(feature = "io")]
@@ -76,6 +83,8 @@ pub use gated_cross_attention::GatedCrossAttention;
 pub use kind::FusionKind;
 pub use late::{LearnedMean, maximum, product_of_experts, weighted_mean};
 #[cfg(feature = "io")]
+pub use late_model::LateModel;
+#[cfg(feature = "io")]
 pub use late_rule::LateRule;
 pub use low_rank::LowRankFusion;
 pub use merged::MergedEncoder;
@@ -91,6 +100,7 @@ pub use token_batch::TokenBatch;
 pub use token_fuser::TokenFuser;
 #[cfg(feature = "io")]
 pub use trainer::{FusionReport, FusionTrainer};
+pub use value_scores::ValueScores;
 pub use vote::Ballots;
 
 use crate::device::Device;

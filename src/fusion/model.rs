@@ -102,6 +102,8 @@ pub struct FusionModel {
     pub dim: usize,
     /// What is told.
     pub told: Told,
+    /// What the classes are called, one a class; none where nobody has said so.
+    pub class_names: Vec<String>,
     /// The epoch it is from, from 1.
     pub epoch: u32,
     pub(super) device: Device,
@@ -125,8 +127,19 @@ impl FusionModel {
         let fuser = Fuser::new(device, &mut parameters, "fusion", kind, &widths, dim, &mut random)?;
         let sizes = (dim, told.width());
         let output = Linear::new(device, &mut parameters, "output", sizes, &mut random)?;
-        let device = device.clone();
-        Ok(FusionModel { channels, kind, dim, told, epoch: 0, device, parameters, fuser, output })
+        let (device, class_names) = (device.clone(), vec![]);
+        Ok(FusionModel {
+            channels,
+            kind,
+            dim,
+            told,
+            class_names,
+            epoch: 0,
+            device,
+            parameters,
+            fuser,
+            output,
+        })
     }
 
     /// Logits `[rows, classes]`, or the standardised value `[rows, 1]`, of standardised features.

@@ -1,5 +1,6 @@
 //! A trained fusion in a file, and back.
 
+use super::class_names;
 use super::model::{Channel, FusionModel, Told};
 use crate::align::Standardisation;
 use crate::device::Device;
@@ -12,9 +13,13 @@ use std::path::Path;
 
 /// What says that a file holds a fusion.
 const FORMAT: &str = "crossmodal fusion 2";
+/// What is wrong with a file that holds none.
+pub(super) const NO_FUSION: &str =
+    "is not a file of a trained, finite fusion (fusion.safetensors of `crossmodal fuse`)";
 
 impl FusionModel {
-    /// Writes the model to a .safetensors file. Errors: the file's. The file is whole or not there. Example: [`FusionModel`].
+    /// Writes the model to a .safetensors file. Errors: not a name a class; the file's. The file is whole
+    /// or not there. Example: [`FusionModel`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut arrays = BTreeMap::new();
         let mut add = |name: String, shape: Vec<usize>, data| arrays.insert(name, Array { shape, data });
@@ -48,14 +53,14 @@ impl FusionModel {
         ];
         let sources = self.channels.iter().map(|own| (format!("{}_source", own.name), own.source.clone()));
         let fixed = fixed.into_iter().map(|(key, value)| (key.to_string(), value));
-        write_safetensors(path, &arrays, &fixed.chain(sources).collect())
+        let names = class_names::entry(&self.class_names, self.told.width())?;
+        write_safetensors(path, &arrays, &fixed.chain(sources).chain(names).collect())
     }
 
     /// Reads what [`FusionModel::save`] wrote. Errors: the file's; it is not such a file; the device's. Example: [`FusionModel`].
     pub fn load(device: &Device, path: &Path) -> Result<FusionModel> {
         let (arrays, metadata) = read_safetensors(path)?;
-        let expected = "is not a file of a trained, finite fusion (fusion.safetensors of `crossmodal fuse`)";
-        let mut model = parse(device, &arrays, &metadata).ok_or_else(|| Error::file(path, expected))??;
+        let mut model = parse(device, &arrays, &metadata).ok_or_else(|| Error::file(path, NO_FUSION))??;
         for parameter in model.parameters.iter_mut() {
             let stored = arrays.get(&format!("parameter.{}", parameter.name));
             let whole = stored.filter(|own| own.shape == parameter.value.shape());
@@ -63,7 +68,7 @@ impl FusionModel {
                 HostData::F32(values) => Some(values).filter(|values| values.iter().all(|v| v.is_finite())),
                 _ => None,
             });
-            let values = values.ok_or_else(|| Error::file(path, expected))?;
+            let values = values.ok_or_else(|| Error::file(path, NO_FUSION))?;
             parameter.value = Tensor::from_slice(device, parameter.value.shape(), values)?;
         }
         Ok(model)
@@ -103,6 +108,7 @@ fn parse(
     };
     let (kind, dim) = (metadata.get("fusion")?.parse().ok()?, metadata.get("dim")?.parse().ok()?);
     let epoch = metadata.get("epoch")?.parse().ok()?;
+    let class_names = class_names::parse(metadata, told.width())?;
     let model = FusionModel::new(device, channels, kind, dim, told, 0);
-    Some(model.map(|model| FusionModel { epoch, ..model }))
+    Some(model.map(|model| FusionModel { epoch, class_names, ..model }))
 }

@@ -91,7 +91,18 @@ impl FusionRecipe {
             Target::Classes { labels, .. } if labels.len() < 2 => {
                 refuse("target", "at least two classes".into(), labels.len().to_string())
             }
-            _ => Ok(()),
+            Target::Values(values) => {
+                let of = |row: u32| values[row as usize];
+                let validation = &data.split.validation;
+                let Some(&first) = validation.first() else { return Ok(()) };
+                if validation.iter().any(|&row| of(row) != of(first)) {
+                    return Ok(());
+                }
+                let expected =
+                    "values that differ among the validation rows: the score is a part of their variance";
+                refuse("target", expected.into(), format!("{} alone", of(first)))
+            }
+            Target::Classes { .. } => Ok(()),
         }
     }
 }

@@ -52,8 +52,26 @@ pub fn read_safetensors(path: &Path) -> Result<(BTreeMap<String, Array>, BTreeMa
         let data = HostData::from_bytes(dtype, &opened.bytes(&info)?);
         arrays.insert(name, Array { shape: info.shape, data });
     }
-    let metadata = opened.header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
-    Ok((arrays, metadata.collect()))
+    Ok((arrays, opened.metadata()))
+}
+
+/// The metadata of a file alone: its arrays may be of any type and size, and are not read.
+///
+/// # Errors
+///
+/// [`Error::File`] if the file is missing, no file, truncated or corrupt.
+///
+/// ```
+/// use crossmodal::io::{read_metadata, write_safetensors};
+/// # let path = std::env::temp_dir().join(format!("crossmodal-metadata-{}.safetensors", std::process::id()));
+/// write_safetensors(&path, &Default::default(), &[("step".to_string(), "100".to_string())].into())?;
+/// assert_eq!(read_metadata(&path)?["step"], "100");
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let (file, len) = open(path)?;
+    Ok(Opened::new(path, file, len)?.metadata())
 }
 
 /// Writes arrays and metadata as `.safetensors`, whole or not at all. The same arguments give the same bytes.

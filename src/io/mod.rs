@@ -26,7 +26,7 @@ mod shards;
 mod source;
 mod stored;
 
-pub use checkpoint::{Array, read_safetensors, write_safetensors};
+pub use checkpoint::{Array, read_metadata, read_safetensors, write_safetensors};
 pub use file::write_atomically;
 pub use mapped::MappedFeatures;
 pub use npy::{write_npy, write_npy_u32};
@@ -129,6 +129,27 @@ pub fn read_features(source: &Source) -> Result<Features> {
 /// ```
 pub fn read_integers(source: &Source) -> Result<Vec<i64>> {
     read_stored(source)?.integers()
+}
+
+/// Reads numbers to be told: a vector `[n]`, or a matrix `[n, 1]`, of floating-point numbers, integers or bool, as f32.
+///
+/// f64 values and integers are rounded to the nearest f32.
+///
+/// # Errors
+///
+/// [`Error::File`] for what [`read_features`] refuses in a file; for another shape or none at all; if a value is NaN or infinite or does
+/// not fit f32 (the message names its row, counted from 0).
+///
+/// ```
+/// use crossmodal::io::{Source, read_numbers, write_npy};
+/// # let path = std::env::temp_dir().join(format!("crossmodal-numbers-{}.npy", std::process::id()));
+/// write_npy(&path, 3, 1, &[0.5, -1., 2.])?;
+/// assert_eq!(read_numbers(&Source::parse(&path.display().to_string()))?, [0.5, -1., 2.]);
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn read_numbers(source: &Source) -> Result<Vec<f32>> {
+    read_stored(source)?.numbers()
 }
 
 /// The array a source names, as it lies in its file.

@@ -58,6 +58,12 @@ impl<F: Read + Seek> Opened<F> {
         read_exactly(&self.path, self.file.by_ref(), to - from)
     }
 
+    /// The text of the header.
+    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+        let all = self.header.metadata().iter().flatten();
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// The tensors in order of their names.
     pub(super) fn tensors(&self) -> BTreeMap<String, TensorInfo> {
         self.header.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect()

@@ -97,6 +97,25 @@ impl Stored {
         Ok((kind, [rows, cols]))
     }
 
+    /// Finite numbers of any type, or why they are none.
+    pub(super) fn numbers(mut self) -> Result<Vec<f32>> {
+        match self.kind {
+            Some(Kind::F64 | Kind::F32 | Kind::F16 | Kind::Bf16) => {}
+            Some(_) => return Ok(self.integers()?.into_iter().map(|value| value as f32).collect()),
+            None => return Err(self.refuse(format!("expected numbers, got {}", self.type_name))),
+        }
+        match self.shape[..] {
+            [0] | [0, 1] => {
+                Err(self.refuse(format!("expected at least one number, got shape {:?}", self.shape)))
+            }
+            [rows] | [rows, 1] => {
+                self.shape = vec![rows, 1];
+                Ok(self.features()?.values)
+            }
+            _ => Err(self.refuse(format!("expected shape [n] or [n, 1], got {:?}", self.shape))),
+        }
+    }
+
     /// Integers, or why they are none.
     pub(super) fn integers(self) -> Result<Vec<i64>> {
         let kind = match self.kind {

@@ -1,6 +1,9 @@
 //! Fusions: one, all, and applied.
 
-use crossmodal::io::{Source, read_features};
+use std::collections::BTreeMap;
+
+use crossmodal::dtype::HostData;
+use crossmodal::io::{Array, Source, read_features, read_integers, write_safetensors};
 
 use crate::{Place, names};
 
@@ -77,7 +80,30 @@ fn all_fusions_are_one_table() {
         let of_all = fusions.iter().find(|own| own["fusion"] == name).unwrap();
         assert_eq!(&place.json(&format!("{name}/metrics.json"))["fusions"][0], of_all);
     }
-    assert_eq!(names(&place.path("product")), ["confusion.svg", "metrics.json"]);
+    assert_eq!(names(&place.path("product")), ["confusion.svg", "fusion.safetensors", "metrics.json"]);
+}
+
+/// Classes that the features tell, and a split that has rows of each in every part.
+pub(crate) fn labelled() -> Place {
+    let place = Place::new();
+    let left = values(&place, "left.npy");
+    let class = |row: usize| u32::from(left[row * 6] > 0.) + u32::from(left[row * 6 + 1] > 0.3);
+    let labels = (0..60).map(class).collect();
+    let array = Array { shape: vec![60], data: HostData::U32(labels) };
+    let arrays = [("label".to_string(), array)].into();
+    write_safetensors(&place.path("label.safetensors"), &arrays, &BTreeMap::new()).unwrap();
+    place
+}
+
+pub(crate) const LABELLED: &str = "fuse --modality image=left.npy --modality text=pair.safetensors#right \
+                        --labels label.safetensors --split pair.safetensors#split --device cpu";
+
+pub(crate) fn values(place: &Place, name: &str) -> Vec<f32> {
+    read_features(&Source::parse(&place.path(name).display().to_string())).unwrap().values
+}
+
+pub(crate) fn integers(place: &Place, name: &str) -> Vec<i64> {
+    read_integers(&Source::parse(&place.path(name).display().to_string())).unwrap()
 }
 
 /// Without the flags of training.
@@ -90,7 +116,7 @@ fn what_cannot_be_fused_is_refused() {
     let place = Place::new();
     place.succeed(&format!("{} --fusion mean --out run", late()));
     for (line, words) in [
-        (format!("{INPUTS} --out run"), ["--out run", "not empty"]),
+        (format!("{INPUTS} --out run"), ["run: the output folder is not empty", "--force replaces"]),
         (format!("{INPUTS} --fusion glue"), ["'glue'", "--fusion"]),
         (format!("{INPUTS} --fusion mean"), ["--dim is for fusions that train", "got --fusion mean"]),
         (format!("{INPUTS} --rank 3"), ["--rank is for --fusion lowrank", "got --fusion gmu"]),
