@@ -133,7 +133,17 @@ impl Plan {
 
     /// Carries the plan out, now that there is something to write. `lock` is that of [`Plan::lock`].
     pub(crate) fn open(self, lock: Option<Lock>, inputs: &Inputs) -> Result<Output, Failure> {
-        let (verb, names) = (self.verb, self.verb.names(inputs));
+        let names = self.verb.names(inputs);
+        self.open_for(lock, names)
+    }
+
+    /// The same for a verb that never replaces a run.
+    pub(crate) fn open_new(self) -> Result<Output, Failure> {
+        self.open_for(None, vec![])
+    }
+
+    fn open_for(self, lock: Option<Lock>, names: Vec<String>) -> Result<Output, Failure> {
+        let verb = self.verb;
         let folder = match &self.aim {
             Aim::Next => next(Path::new(RUNS), verb.word())?,
             Aim::Fresh(folder) | Aim::Replace(folder) | Aim::Resume(folder) => folder.clone(),

@@ -1,10 +1,15 @@
-//! `crossmodal`, the command line: align, project, fuse, predict, eval, search, devices, verify, bench.
+//! `crossmodal`, the command line: align, project, fuse, predict, attend, eval, search, devices, verify, bench.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0, 1 where `verify` finds a
 //! fault, 2 after an error, which is one line, or 130 after an
 //! interrupt. Bad input is found before anything is written.
 
 mod align;
+mod attend;
+mod attend_inputs;
+mod attend_maps;
+mod attend_picture;
+mod base64;
 mod bench;
 mod closed;
 mod device;
@@ -38,6 +43,7 @@ mod results;
 mod runs;
 mod scores;
 mod search;
+mod shades;
 mod svg;
 mod table;
 mod target;
@@ -71,6 +77,7 @@ enum Verb {
     Project(project::Args),
     Fuse(fuse::Args),
     Predict(predict::Args),
+    Attend(Box<attend::Args>),
     Eval(Box<eval::Args>),
     Search(search::Args),
     Devices(devices::Args),
@@ -89,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Project(args) => project::run(&args),
         Verb::Fuse(args) => fuse::run(&args),
         Verb::Predict(args) => predict::run(&args),
+        Verb::Attend(args) => attend::run(&args),
         Verb::Eval(args) => eval::run(&args),
         Verb::Search(args) => search::run(&args),
         Verb::Devices(args) => devices::run(&args),

@@ -14,6 +14,8 @@ use crate::{fusion_file, journal, metrics};
 pub(crate) enum Verb {
     Align,
     Fuse,
+    /// It never replaces a run: how many files there are depends on the rows.
+    Attend,
 }
 
 impl Verb {
@@ -21,6 +23,7 @@ impl Verb {
         match self {
             Verb::Align => "align",
             Verb::Fuse => "fuse",
+            Verb::Attend => "attend",
         }
     }
 
@@ -29,6 +32,7 @@ impl Verb {
         match self {
             Verb::Align => "--resume continues the run in it, --force replaces it",
             Verb::Fuse => "--force replaces the run in it",
+            Verb::Attend => "name another one",
         }
     }
 
@@ -38,6 +42,7 @@ impl Verb {
         match self {
             Verb::Align => &[CHECKPOINT, HEADS, JOURNAL, METRICS],
             Verb::Fuse => &[MODEL, CONFUSION, SCATTER, JOURNAL, METRICS],
+            Verb::Attend => &[],
         }
     }
 
@@ -86,6 +91,7 @@ impl Verb {
                     |own: serde_json::Value| own["best"].is_string() && own["fusions"].is_array();
                 metrics.is_some_and(has_fusions) || fusion_file::is_one(&folder.join(MODEL))
             }
+            Verb::Attend => false,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::shades::{SHADES, cells, viridis};
+
 /// Colours that are told apart by people who are colour-blind (Okabe and Ito, 2008).
 pub(crate) const BLUE: &str = "#0072B2";
 pub(crate) const ORANGE: &str = "#D55E00";
@@ -103,13 +105,8 @@ impl Chart {
         // Names that are wider than their step stand aslant.
         let aslant = x.room() > inner / x.names.len().max(1) as f64;
         let foot = BOTTOM + 46. + if aslant { x.room() * SLANT.to_radians().sin() } else { 0. };
-        let (width, height) = (right + margin, foot + SIZE.1 - BOTTOM - 46.);
-        let svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
-             height=\"{height}\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" font-size=\"14\" \
-             fill=\"#222222\">\n<title>{title}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-        );
-        let mut chart = Chart { x, y, left, right, foot, svg };
+        let size = (right + margin, foot + SIZE.1 - BOTTOM - 46.);
+        let mut chart = Chart { x, y, left, right, foot, svg: head(size, title) };
         chart.text((left, 30.), "start", "font-size=\"18\" font-weight=\"bold\"", title);
         chart.text((left, 52.), "start", "fill=\"#555555\"", about);
         chart.axes(aslant);
@@ -126,10 +123,7 @@ impl Chart {
     }
 
     fn text(&mut self, (x, y): (f64, f64), anchor: &str, style: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;");
-        self.add(format_args!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {style}>{text}</text>"
-        ));
+        self.svg += &self::text((x, y), anchor, style, text);
     }
 
     fn axes(&mut self, aslant: bool) {
@@ -216,30 +210,15 @@ impl Chart {
         }
     }
 
-    /// A square of cells from the top left, with the scale of its colours. Cells of one colour are one path: a tenth of the size
-    /// that a rectangle for each would take.
+    /// A square of cells from the top left, with the scale of its colours.
     pub(crate) fn cells(&mut self, rows: &[Vec<f32>], name: &str) {
         let all = || rows.iter().flatten().map(|&v| f64::from(v));
         let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
-        let shade = |value: f64| match high > low {
-            true => (((value - low) / (high - low)) * (SHADES - 1) as f64).round() as usize,
-            false => SHADES / 2,
-        };
-        let mut paths = vec![String::new(); SHADES];
-        for (y, row) in rows.iter().enumerate() {
-            let mut x = 0;
-            for run in row.chunk_by(|a, b| shade(f64::from(*a)) == shade(f64::from(*b))) {
-                let _ = write!(paths[shade(f64::from(run[0]))], "M{x} {y}h{0}v1h-{0}z", run.len());
-                x += run.len();
-            }
-        }
         let (width, height) =
             ((self.right - self.left) / rows[0].len() as f64, (BOTTOM - TOP) / rows.len() as f64);
         let place = format!("translate({} {TOP}) scale({width:.5} {height:.5})", self.left);
         self.add(format_args!("<g transform=\"{place}\" shape-rendering=\"crispEdges\">"));
-        for (shade, path) in paths.iter().enumerate().filter(|(_, path)| !path.is_empty()) {
-            self.add(format_args!("<path d=\"{path}\" fill=\"{}\"/>", viridis(shade)));
-        }
+        self.svg += &cells(rows.iter().map(Vec::as_slice), (low, high), None);
         self.add(format_args!("</g>"));
         self.scale(low, high, name);
     }
@@ -274,27 +253,27 @@ impl Chart {
     }
 }
 
-/// Colours of a heat map.
-const SHADES: usize = 64;
+/// What every file begins with: a white ground, so that it can be read on a dark page too.
+pub(crate) fn head((width, height): (f64, f64), title: &str) -> String {
+    let title = escaped(title);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" font-size=\"14\" \
+         fill=\"#222222\">\n<title>{title}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+    )
+}
 
-/// Dark to bright, evenly for every kind of sight: matplotlib's viridis at nine points, straight between them.
-fn viridis(shade: usize) -> String {
-    const POINTS: [[f64; 3]; 9] = [
-        [68., 1., 84.],
-        [71., 44., 122.],
-        [59., 81., 139.],
-        [44., 113., 142.],
-        [33., 144., 141.],
-        [39., 173., 129.],
-        [92., 200., 99.],
-        [170., 220., 50.],
-        [253., 231., 37.],
-    ];
-    let place = shade as f64 / (SHADES - 1) as f64 * (POINTS.len() - 1) as f64;
-    let first = (place as usize).min(POINTS.len() - 2);
-    let part = place - first as f64;
-    let mix = |i: usize| (POINTS[first][i] * (1. - part) + POINTS[first + 1][i] * part).round() as u8;
-    format!("#{:02x}{:02x}{:02x}", mix(0), mix(1), mix(2))
+/// A line of text.
+pub(crate) fn text((x, y): (f64, f64), anchor: &str, style: &str, text: &str) -> String {
+    let text = escaped(text);
+    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {style}>{text}</text>\n")
+}
+
+/// Text as it stands in XML, which has no control characters.
+pub(crate) fn escaped(text: &str) -> String {
+    let legal = |c: char| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { '\u{fffd}' } else { c };
+    let text: String = text.chars().map(legal).collect();
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A tick's number, without what rounding adds.
@@ -307,6 +286,11 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_escaped() {
+        assert_eq!(escaped("a<b> & \"c\"\u{7}é"), "a&lt;b&gt; &amp; &quot;c&quot;\u{fffd}é");
+    }
 
     #[test]
     fn ticks_are_round_and_inside() {
@@ -333,10 +317,5 @@ mod tests {
         assert_eq!(fitted("exactly twenty chars"), ("exactly twenty chars".into(), 20));
         assert_eq!(fitted("one more than twenty!"), ("one more than twent…".into(), 20));
         assert_eq!(fitted(&"漢".repeat(11)), ("漢".repeat(9) + "…", 19));
-    }
-
-    #[test]
-    fn colours_go_from_dark_to_bright() {
-        assert_eq!((viridis(0), viridis(SHADES - 1)), ("#440154".into(), "#fde725".into()));
     }
 }

@@ -1,7 +1,7 @@
 //! Stored features, labels and checkpoints: `.npy` and `.safetensors` files.
 //!
-//! A [`Source`] names one stored array, `FILE` or `FILE#TENSOR`. [`read_features`] and [`read_integers`] check what
-//! they read, so that nothing later meets a NaN, an empty matrix or a wrong rank; every refusal is one line that
+//! A [`Source`] names one stored array, `FILE` or `FILE#TENSOR`. [`read_features`], [`read_tokens`] and [`read_integers`]
+//! check what they read, so that nothing later meets a NaN, an empty matrix or a wrong rank; every refusal is one line that
 //! names the file, the tensor, what was expected and what came. Files are written whole or not at all.
 //! [`MappedFeatures`] reads rows of a file that is larger than memory.
 //!
@@ -25,13 +25,15 @@ mod safetensors;
 mod shards;
 mod source;
 mod stored;
+mod tokens;
 
 pub use checkpoint::{Array, read_metadata, read_safetensors, write_safetensors};
 pub use file::write_atomically;
 pub use mapped::MappedFeatures;
-pub use npy::{write_npy, write_npy_u32};
+pub use npy::{write_npy, write_npy_array, write_npy_u32};
 pub use shards::shards;
 pub use source::Source;
+pub use tokens::{Tokens, read_tokens};
 
 use crate::error::{Error, Result};
 use std::fs::File;

@@ -171,6 +171,9 @@ fn sizes(rest: &mut &str) -> Option<Vec<usize>> {
     Some(sizes)
 }
 
+/// The most axes that numpy 1 reads.
+const MAX_AXES: usize = 32;
+
 /// Writes a matrix `[rows, cols]` of f32 as `.npy`, row-major, whole or not at all; numpy reads it with `numpy.load`.
 ///
 /// # Errors
@@ -188,11 +191,29 @@ fn sizes(rest: &mut &str) -> Option<Vec<usize>> {
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub fn write_npy(path: &Path, rows: usize, cols: usize, values: &[f32]) -> Result<()> {
-    if rows.checked_mul(cols) != Some(values.len()) {
-        let expected = format!("{rows} x {cols} of them");
-        return Err(Error::argument("write_npy", "values", expected, values.len()));
+    write_array(path, "write_npy", "<f4", &[rows, cols], values)
+}
+
+/// As [`write_npy`], of any number of axes up to 32.
+///
+/// Errors: as [`write_npy`]; more axes.
+///
+/// ```
+/// # let path = std::env::temp_dir().join("crossmodal-npy-array-example.npy");
+/// use crossmodal::io::{Source, read_tokens, write_npy_array};
+///
+/// write_npy_array(&path, &[1, 2, 2], &[1., 2., 3., 4.])?;
+/// let tokens = read_tokens(&Source { path: path.clone(), tensor: None })?;
+/// assert_eq!((tokens.rows, tokens.length, tokens.width), (1, 2, 2));
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn write_npy_array(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
+    if shape.len() > MAX_AXES {
+        let expected = format!("at most {MAX_AXES} axes");
+        return Err(Error::argument("write_npy_array", "shape", expected, shape.len()));
     }
-    write_matrix(path, "<f4", rows, cols, bytemuck::cast_slice(values))
+    write_array(path, "write_npy_array", "<f4", shape, values)
 }
 
 /// As [`write_npy`], of row numbers: u32.
@@ -209,21 +230,36 @@ pub fn write_npy(path: &Path, rows: usize, cols: usize, values: &[f32]) -> Resul
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
 pub fn write_npy_u32(path: &Path, rows: usize, cols: usize, values: &[u32]) -> Result<()> {
-    if rows.checked_mul(cols) != Some(values.len()) {
-        let expected = format!("{rows} x {cols} of them");
-        return Err(Error::argument("write_npy_u32", "values", expected, values.len()));
-    }
-    write_matrix(path, "<u4", rows, cols, bytemuck::cast_slice(values))
+    write_array(path, "write_npy_u32", "<u4", &[rows, cols], values)
 }
 
-fn write_matrix(path: &Path, descr: &str, rows: usize, cols: usize, bytes: &[u8]) -> Result<()> {
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
+fn write_array<T: bytemuck::NoUninit>(
+    path: &Path,
+    op: &'static str,
+    descr: &str,
+    shape: &[usize],
+    values: &[T],
+) -> Result<()> {
+    if shape.iter().try_fold(1, |product: usize, &n| product.checked_mul(n)) != Some(values.len()) {
+        let sizes: Vec<_> = shape.iter().map(ToString::to_string).collect();
+        let expected = if sizes.is_empty() { "one".into() } else { format!("{} of them", sizes.join(" x ")) };
+        return Err(Error::argument(op, "values", expected, values.len()));
+    }
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {}, }}", tuple(shape));
     // Spaces and a line break bring the data to a multiple of 64 bytes, as numpy does it.
     let before = MAGIC.len() + 4;
     let padded = (before + header.len() + 1).next_multiple_of(64) - before;
-    header = format!("{header:<width$}\n", width = padded - 1);
+    let header = format!("{header:<width$}\n", width = padded - 1);
     let start = [MAGIC, &[1, 0], &(padded as u16).to_le_bytes(), header.as_bytes()].concat();
-    write_parts(path, &[&start, bytes])
+    write_parts(path, &[&start, bytemuck::cast_slice(values)])
+}
+
+/// Sizes as Python writes a tuple.
+fn tuple(shape: &[usize]) -> String {
+    match shape {
+        [only] => format!("({only},)"),
+        _ => format!("({})", shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 #[cfg(test)]

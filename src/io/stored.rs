@@ -1,8 +1,8 @@
-//! An array as it lies in a file, and its values as features or integers. Both formats come through here.
+//! An array as it lies in a file, and its values as features, tokens or integers. Both formats come through here.
 
 use half::{bf16, f16};
 
-use super::{Features, Source};
+use super::{Features, Source, Tokens};
 use crate::error::{Error, Result};
 
 /// The stored types that this crate reads.
@@ -57,36 +57,68 @@ impl Stored {
     /// A finite f32 matrix, or why it is none.
     pub(super) fn features(self) -> Result<Features> {
         let (kind, [rows, cols]) = self.matrix()?;
+        Ok(Features { rows, cols, values: self.finite(kind)? })
+    }
+
+    /// Finite f32 vectors, several a row or one, or why they are none.
+    pub(super) fn tokens(self) -> Result<Tokens> {
+        let kind = self.float()?;
+        let (rows, length, width) = match self.shape[..] {
+            [rows, length, width] => (rows, length, width),
+            [rows, width] => (rows, 1, width),
+            _ => {
+                let expected = "expected tokens [rows, tokens, columns] or a matrix [rows, columns]";
+                return Err(self.refuse(format!("{expected}, got shape {:?}", self.shape)));
+            }
+        };
+        if rows == 0 || length == 0 || width == 0 {
+            let expected = "expected at least one row, one token and one column";
+            return Err(self.refuse(format!("{expected}, got shape {:?}", self.shape)));
+        }
+        Ok(Tokens { rows, length, width, values: self.finite(kind)? })
+    }
+
+    /// The elements as f32 in row-major order, or which of them is none.
+    fn finite(&self, kind: Kind) -> Result<Vec<f32>> {
         let values = match kind {
             Kind::F32 => self.decode(f32::from_le_bytes),
             Kind::F16 => self.decode(|bytes| f16::from_le_bytes(bytes).to_f32()),
             Kind::Bf16 => self.decode(|bytes| bf16::from_le_bytes(bytes).to_f32()),
             _ => self.decode(|bytes| f64::from_le_bytes(bytes) as f32),
         };
-        if let Some(bad) = values.iter().position(|value| !value.is_finite()) {
-            let (row, col) = (self.first_row + bad / cols, bad % cols);
-            // An f64 can be finite and still too large for f32.
-            let stored = match kind {
-                Kind::F64 => self.element(self.position(bad), f64::from_le_bytes),
-                _ => f64::from(values[bad]),
-            };
-            let expected = if stored.is_finite() { "a value that fits f32" } else { "a finite number" };
-            let place = format!("row {row}, column {col} (counted from 0)");
-            return Err(self.refuse(format!("{place}: expected {expected}, got {stored:?}")));
+        let Some(bad) = values.iter().position(|value| !value.is_finite()) else { return Ok(values) };
+        // An f64 can be finite and still too large for f32.
+        let stored = match kind {
+            Kind::F64 => self.element(self.position(bad), f64::from_le_bytes),
+            _ => f64::from(values[bad]),
+        };
+        let expected = if stored.is_finite() { "a value that fits f32" } else { "a finite number" };
+        let place = match self.shape[..] {
+            [_, length, width] => {
+                let (row, token) = (bad / width / length, bad / width % length);
+                format!("row {}, token {token}, column {}", self.first_row + row, bad % width)
+            }
+            [_, cols] => format!("row {}, column {}", self.first_row + bad / cols, bad % cols),
+            _ => format!("element {bad}"),
+        };
+        Err(self.refuse(format!("{place} (counted from 0): expected {expected}, got {stored:?}")))
+    }
+
+    /// The type of floating-point numbers, or why they are none.
+    fn float(&self) -> Result<Kind> {
+        match self.kind {
+            Some(kind @ (Kind::F64 | Kind::F32 | Kind::F16 | Kind::Bf16)) => Ok(kind),
+            _ => {
+                let message = format!("expected f64, f32, f16 or bf16 values, got {}", self.type_name);
+                Err(self.refuse(message))
+            }
         }
-        Ok(Features { rows, cols, values })
     }
 
     /// The type and shape of a matrix of floating-point numbers, or why it is none.
     pub(super) fn matrix(&self) -> Result<(Kind, [usize; 2])> {
         // The type first: for labels given as features it says more than their rank.
-        let kind = match self.kind {
-            Some(kind @ (Kind::F64 | Kind::F32 | Kind::F16 | Kind::Bf16)) => kind,
-            _ => {
-                let message = format!("expected f64, f32, f16 or bf16 values, got {}", self.type_name);
-                return Err(self.refuse(message));
-            }
-        };
+        let kind = self.float()?;
         let [rows, cols] = self.shape[..] else {
             return Err(self.refuse(format!("expected a matrix [rows, columns], got shape {:?}", self.shape)));
         };
@@ -169,12 +201,14 @@ impl Stored {
         convert(bytes)
     }
 
-    /// Where the element of a row-major index lies in the file. In Fortran order row `r`, column `c` is at `c * rows + r`.
+    /// Where the element of a row-major index lies in the file. In Fortran order that of row `r`, token `t`, column `c` is at
+    /// `(c * tokens + t) * rows + r`.
     fn position(&self, index: usize) -> usize {
-        match self.shape[..] {
-            [rows, cols] if self.fortran => index % cols * rows + index / cols,
-            _ => index,
+        if !self.fortran {
+            return index;
         }
+        let step = |(place, rest): (usize, usize), &size: &usize| (place * size + rest % size, rest / size);
+        self.shape.iter().rev().fold((0, index), step).0
     }
 
     /// An error that names the file and the tensor.

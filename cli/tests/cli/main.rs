@@ -1,6 +1,8 @@
 //! The command line, run as a process on small made-up data.
 
 mod align;
+mod attend;
+mod attend_refused;
 mod bad_input;
 mod eval;
 mod folders;
@@ -14,6 +16,7 @@ mod fuse_values;
 mod modalities;
 mod other_verbs;
 mod search;
+mod xml;
 
 use std::collections::BTreeMap;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};

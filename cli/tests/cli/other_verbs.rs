@@ -144,7 +144,8 @@ fn a_closed_pipe_ends_it_quietly() {
 #[test]
 fn help_fits_a_terminal() {
     let place = Place::new();
-    for verb in ["", "align", "project", "fuse", "predict", "eval", "search", "devices", "verify", "bench"] {
+    let verbs = "align project fuse predict attend eval search devices verify bench";
+    for verb in std::iter::once("").chain(verbs.split(' ')) {
         let text = place.succeed(&format!("{verb} --help"));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(!text.contains("--stop-after"));

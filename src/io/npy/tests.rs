@@ -178,11 +178,35 @@ fn an_independent_reader_and_writer_agree() {
 }
 
 #[test]
+fn any_number_of_axes_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    let shapes: [&[usize]; 6] = [&[], &[6], &[2, 3], &[1, 2, 3], &[3, 1, 2, 1], &[1; MAX_AXES]];
+    for shape in shapes {
+        let values = &SIX[..shape.iter().product()];
+        write_npy_array(&path, shape, values).unwrap();
+        let written = std::fs::read(&path).unwrap();
+        assert_eq!((written.len() - 4 * values.len()) % 64, 0);
+        let theirs = npyz::NpyFile::new(&written[..]).unwrap();
+        let own: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
+        assert_eq!((theirs.shape(), theirs.order()), (&own[..], npyz::Order::C));
+        assert_eq!(theirs.into_vec::<f32>().unwrap(), values);
+    }
+}
+
+#[test]
 fn wrong_counts_are_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npy");
     for (rows, cols) in [(2, 2), (0, 6), (usize::MAX, 2)] {
         assert!(matches!(write_npy(&path, rows, cols, &SIX), Err(Error::Argument { .. })));
     }
+    for shape in [&[][..], &[5], &[1, 2, 4], &[0, 6], &[usize::MAX, 2, 3]] {
+        assert!(matches!(write_npy_array(&path, shape, &SIX), Err(Error::Argument { .. })), "{shape:?}");
+    }
+    let message = write_npy_array(&path, &[1, 2, 4], &SIX).unwrap_err().to_string();
+    assert_eq!(message, "write_npy_array: values: expected 1 x 2 x 4 of them, got 6");
+    let message = write_npy_array(&path, &[1; MAX_AXES + 1], &[1.]).unwrap_err().to_string();
+    assert_eq!(message, "write_npy_array: shape: expected at most 32 axes, got 33");
     assert!(!path.exists());
 }
