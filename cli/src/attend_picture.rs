@@ -187,7 +187,7 @@ impl Picture<'_> {
 
 /// About the width of a text in units of its size, as common fonts have it.
 fn length(text: &str) -> f64 {
-    text.chars().map(|c| if c < '\u{1100}' { 0.6 } else { 1. }).sum()
+    text.chars().map(|c| if c < '\u{2e80}' { 0.6 } else { 1. }).sum()
 }
 
 /// A name that is no wider than it may be: smaller, and if that is not enough, cut; the whole is shown under the pointer.
