@@ -19,7 +19,9 @@ use crate::{output, words};
 
 /// What stands below the flags in the help.
 const MORE: &str = "\
-FILE is .npy or .safetensors#TENSOR; row i of all of them is one sample.
+FILE is .npy or .safetensors#TENSOR, [rows, columns] or [rows, tokens, columns];
+row i of all of them is one sample. --lengths says how many tokens of a row are
+there, from the first.
 Without any --modality it takes the emoji data in the folder data: pictures and
 words, their category.
 Names of classes that a .safetensors of labels has in its metadata (categories,
@@ -30,8 +32,10 @@ may lack all of them: it trains what is told where nothing is known.
 --task regression tells a number by a fusion that trains; a modality alone is
 then a concat of one.
 
-Fusions that train: concat, gmu, tensor, lowrank, pooling, deepset.
-Fusions of logistic regressions, one a modality: mean, learned-mean, max, vote,
+Fusions that train: concat, gmu, tensor, lowrank, pooling, deepset take vectors,
+of tokens their mean; cross-attention, co-attention, gated-cross-attention (of
+two modalities, the first looks at the second), merged, bottleneck, resampler
+take tokens, a vector as one. Fusions of logistic regressions, one a modality: mean, learned-mean, max, vote,
 product, stacking, greedy.";
 
 /// Trains a fusion of modalities that tells a class or a number
@@ -85,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     plan.probe()?;
     let (mut all, mut experts) = (vec![], None);
     let alone = if args.all { data.modalities.len() } else { 0 };
-    let names = args.recipe.names(name, task);
+    let names = args.recipe.names(name, task, data.modalities.len());
     let bar = progress(alone + names.len());
     for m in 0..alone {
         bar.set_message(format!("{} alone", data.modalities[m].name));

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use crossmodal::align::Split;
 use crossmodal::fusion::{FusionData, Target};
-use crossmodal::io::{Source, read_numbers};
+use crossmodal::io::{Source, read_integers, read_numbers};
 
 use crate::failure::Failure;
 use crate::inputs::{self, Inputs, check_same};
-use crate::{names, present, words};
+use crate::{names, present, token_inputs, words};
 
 /// The flags that name it.
 #[derive(clap::Args)]
@@ -26,6 +26,9 @@ pub(crate) struct DataArgs {
     /// 0 in rows without the modality, else 1; again: more
     #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
     pub(crate) present: Vec<(String, Source)>,
+    /// How many tokens of each row are there; again: more
+    #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
+    pub(crate) lengths: Vec<(String, Source)>,
     /// What is told: class (the default), regression
     #[arg(long, value_name = "TASK", hide_possible_values = true)]
     task: Option<Task>,
@@ -67,30 +70,47 @@ impl DataArgs {
             return Err(Failure::new(format!("--labels FILE is missing: the {what} of each row")));
         }
         let names = self.class_names.iter().map(|path| Source { path: path.clone(), tensor: None });
-        inputs.others = names.chain(self.present.iter().map(|(_, source)| source.clone())).collect();
+        let named = self.present.iter().chain(&self.lengths).map(|(_, source)| source.clone());
+        inputs.others = names.chain(named).collect();
         Ok(inputs)
     }
 
     /// Reads and checks it; the split is drawn with a seed where there is none.
     pub(crate) fn read(&self, inputs: &Inputs, seed: u64) -> Result<FusionData, Failure> {
         let said = |error| words::flags(error, inputs);
-        let (read, target) = match (self.task(), &inputs.labels) {
+        let mut lengths = vec![];
+        let mut reader = |source: &Source| {
+            let (features, length) = token_inputs::read(source)?;
+            lengths.push(length);
+            Ok(features)
+        };
+        let read = inputs.read_by(seed, &mut reader)?;
+        let first = inputs.first(&read);
+        let target = match (self.task(), &inputs.labels) {
             (Task::Regression, Some(source)) => {
-                let (read, values) = (inputs.read_unlabelled(seed)?, read_numbers(source)?);
-                check_same("rows", inputs.first(&read), (source, values.len()))?;
+                let values = read_numbers(source)?;
+                check_same("rows", first, (source, values.len()))?;
                 differ(&values, source, &read.split)?;
-                (read, Target::Values(values))
+                Target::Values(values)
             }
-            _ => {
-                let mut read = inputs.read(seed)?;
-                let target = Target::of_labels(&read.classes.take().unwrap_or_default());
-                (read, target)
+            (_, Some(source)) => {
+                let labels = read_integers(source)?;
+                check_same("rows", first, (source, labels.len()))?;
+                Target::of_labels(&labels)
             }
+            (_, None) => unreachable!("inputs have labels"),
         };
         let names = inputs.names();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let present = present::read(&self.present, &names, inputs.first(&read))?;
+        let present = present::read(&self.present, &names, first)?;
+        let modalities: Vec<_> = names.iter().copied().zip(lengths).collect();
+        let counts = token_inputs::counts(&self.lengths, &modalities, first)?;
         let mut data = FusionData::new(read.modalities, target, read.split).map_err(said)?;
+        for (name, count) in names.iter().zip(counts) {
+            if let Some(count) = count {
+                data = data.with_tokens(name, count).map_err(said)?;
+            }
+        }
         for (name, own) in present {
             data = data.with_presence(&name, own).map_err(said)?;
         }

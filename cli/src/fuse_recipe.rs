@@ -23,6 +23,15 @@ pub(crate) struct RecipeArgs {
     /// deepset: width between its layers [default: 128]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     hidden: Option<usize>,
+    /// attentions: heads [default: 4]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    heads: Option<usize>,
+    /// attentions: blocks behind each other [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    layers: Option<usize>,
+    /// bottleneck, resampler: their tokens [default: 4]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    latents: Option<usize>,
     /// Passes over the training rows [default: 40]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<u32>,
@@ -77,6 +86,12 @@ pub(crate) enum Name {
     Lowrank,
     Pooling,
     Deepset,
+    CrossAttention,
+    CoAttention,
+    GatedCrossAttention,
+    Merged,
+    Bottleneck,
+    Resampler,
 }
 
 impl Name {
@@ -110,6 +125,8 @@ impl RecipeArgs {
 
     /// What a name stands for.
     pub(crate) fn way(&self, name: Name) -> Way {
+        let (heads, layers) = (self.heads.unwrap_or(4), self.layers.unwrap_or(1));
+        let latents = self.latents.unwrap_or(4);
         match name {
             Name::Mean => Way::Mean(self.weights.clone()),
             Name::LearnedMean => Way::LearnedMean,
@@ -124,14 +141,24 @@ impl RecipeArgs {
             Name::Lowrank => Way::Trained(FusionKind::LowRank { rank: self.rank.unwrap_or(4) }),
             Name::Pooling => Way::Trained(FusionKind::Pooling),
             Name::Deepset => Way::Trained(FusionKind::DeepSet { hidden: self.hidden.unwrap_or(128) }),
+            Name::CrossAttention => Way::Trained(FusionKind::CrossAttention { heads, layers }),
+            Name::CoAttention => Way::Trained(FusionKind::CoAttention { heads, layers }),
+            Name::GatedCrossAttention => Way::Trained(FusionKind::GatedCrossAttention { heads, layers }),
+            Name::Merged => Way::Trained(FusionKind::Merged { heads, layers }),
+            Name::Bottleneck => Way::Trained(FusionKind::Bottleneck { heads, layers, latents }),
+            Name::Resampler => Way::Trained(FusionKind::Resampler { heads, layers, latents }),
         }
     }
 
-    /// Every fusion that is asked for, in the order of the table; none is named where all are.
-    pub(crate) fn names(&self, name: Option<Name>, task: Task) -> Vec<Name> {
+    /// Every fusion that is asked for, in the order of the table; none is named where all are that can take so many modalities.
+    pub(crate) fn names(&self, name: Option<Name>, task: Task, modalities: usize) -> Vec<Name> {
+        let of_two = [Name::CrossAttention, Name::CoAttention, Name::GatedCrossAttention];
         let is_asked = |own: &Name| match name {
             Some(name) => name == *own,
-            None => task == Task::Class || matches!(self.way(*own), Way::Trained(_)),
+            None => {
+                (task == Task::Class || matches!(self.way(*own), Way::Trained(_)))
+                    && (modalities == 2 || !of_two.contains(own))
+            }
         };
         Name::value_variants().iter().copied().filter(is_asked).collect()
     }
@@ -149,6 +176,8 @@ impl RecipeArgs {
         }
         let Some(name) = name else { return Ok(()) };
         let trained = matches!(self.way(name), Way::Trained(_));
+        let attends = matches!(self.way(name), Way::Trained(kind) if kind.is_of_tokens());
+        let has_latents = [Name::Bottleneck, Name::Resampler].contains(&name);
         let weighed = [Name::Mean, Name::Vote, Name::Product].contains(&name);
         let others = [
             (self.weights.is_some() && !weighed, "--weights is for --fusion mean, vote, product"),
@@ -156,6 +185,9 @@ impl RecipeArgs {
             (self.inner.is_some() && name != Name::Tensor, "--inner is for --fusion tensor"),
             (self.rank.is_some() && name != Name::Lowrank, "--rank is for --fusion lowrank"),
             (self.hidden.is_some() && name != Name::Deepset, "--hidden is for --fusion deepset"),
+            (self.heads.is_some() && !attends, "--heads is for fusions by attention"),
+            (self.layers.is_some() && !attends, "--layers is for fusions by attention"),
+            (self.latents.is_some() && !has_latents, "--latents is for --fusion bottleneck, resampler"),
             (self.dim.is_some() && !trained, "--dim is for fusions that train"),
             (self.epochs.is_some() && !trained, "--epochs is for fusions that train"),
             (self.batch_size.is_some() && !trained, "--batch-size is for fusions that train"),

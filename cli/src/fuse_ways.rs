@@ -76,13 +76,14 @@ fn scored(data: &FusionData, p: &Features, rows: &[u32]) -> Result<ClassScores> 
 pub(crate) fn single(device: &Device, data: &FusionData, recipe: &FusionRecipe, m: usize) -> Result<Fused> {
     let own = data.modalities[m].clone();
     let name = format!("{} alone", own.name);
-    let present = data.present[m].clone();
+    let (tokens, present) = (data.tokens[m].clone(), data.present[m].clone());
     let mut data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
-    data.present = vec![present];
+    (data.tokens, data.present) = (vec![tokens], vec![present]);
     if let Target::Values(_) = data.target {
         let fused = trained(device, &data, &FusionRecipe { kind: FusionKind::Concat, ..*recipe })?;
         return Ok(Fused { name, ..fused });
     }
+    let data = data.pooled();
     let experts = Experts::fit(device, &data, &Probe::default())?;
     let of = |rows: &[u32]| scored(&data, &experts.probabilities(device, &data, rows)?[0], rows);
     let (validation, test) = (of(&data.split.validation)?.accuracy, of(&data.split.test)?);
@@ -103,6 +104,7 @@ pub(crate) fn way(
     if let Way::Trained(kind) = way {
         return trained(device, data, &FusionRecipe { kind: *kind, ..*recipe });
     }
+    let data = &data.pooled();
     if said.is_none() {
         let experts = Experts::fit(device, data, &Probe::default())?;
         let folds = FOLDS.min(data.split.train.len());
@@ -144,7 +146,9 @@ fn values_told(data: &FusionData, model: &FusionModel, values: &[f32]) -> Result
     let selected = data.modalities.iter().map(|own| own.features.select(rows));
     let selected = selected.collect::<Result<Vec<_>>>()?;
     let features: Vec<_> = selected.iter().map(Some).collect();
-    let told = model.predict_with(&features, &data.presence(rows)?)?.values;
+    let lengths = data.lengths(rows);
+    let lengths: Vec<_> = lengths.iter().map(Option::as_deref).collect();
+    let told = model.predict_tokens(&features, &lengths, &data.presence(rows)?)?.values;
     let values: Vec<_> = rows.iter().map(|&row| values[row as usize]).collect();
     Ok(Scores::Values(ValueScores::new(&told, &values)?, told))
 }

@@ -42,12 +42,11 @@ impl Fusion {
         }
     }
 
-    /// Each modality's name and how many features it has.
+    /// Each modality's name and how many features a vector, or a token, of it has.
     pub(crate) fn modalities(&self) -> Vec<(String, usize)> {
         match self {
             Fusion::Trained(model) => {
-                let channels = model.channels.iter();
-                channels.map(|own| (own.name.clone(), own.standardisation.mean.len())).collect()
+                model.channels.iter().map(|own| (own.name.clone(), own.width())).collect()
             }
             Fusion::Late(model) => model.names.iter().cloned().zip(model.widths()).collect(),
         }
@@ -96,13 +95,19 @@ impl Fusion {
         }
     }
 
-    pub(crate) fn predict_with(
+    /// Whether a modality's features are sequences of tokens: those of others are taken as their mean.
+    pub(crate) fn takes_tokens(&self, modality: usize) -> bool {
+        matches!(self, Fusion::Trained(model) if model.channels[modality].is_of_tokens)
+    }
+
+    pub(crate) fn predict(
         &self,
         features: &[Option<&Features>],
+        lengths: &[Option<&[u32]>],
         presence: &Presence,
     ) -> Result<Features> {
         match self {
-            Fusion::Trained(model) => model.predict_with(features, presence),
+            Fusion::Trained(model) => model.predict_tokens(features, lengths, presence),
             Fusion::Late(model) => model.predict_with(features, presence),
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use crossmodal::align::{Data, Modality, Split};
-use crossmodal::io::{MappedFeatures, Source, read_features, read_integers, shards};
+use crossmodal::io::{Features, MappedFeatures, Source, read_features, read_integers, shards};
 
 use crate::failure::Failure;
 use crate::{output, words};
@@ -208,16 +208,25 @@ impl Inputs {
 
     /// Reads and checks the features and the split.
     pub(crate) fn read_unlabelled(&self, seed: u64) -> Result<Data, Failure> {
+        self.read_by(seed, &mut read_features)
+    }
+
+    /// The same where features are read in another way, those of one modality after those of another.
+    pub(crate) fn read_by(
+        &self,
+        seed: u64,
+        read: &mut dyn FnMut(&Source) -> crossmodal::Result<Features>,
+    ) -> Result<Data, Failure> {
         self.tell_shards()?;
-        let modality = |input: &Input| -> Result<Modality, Failure> {
-            let mut views = input.sources.iter().map(read_features).collect::<Result<Vec<_>, _>>()?;
+        let mut modality = |input: &Input| -> Result<Modality, Failure> {
+            let mut views = input.sources.iter().map(&mut *read).collect::<Result<Vec<_>, _>>()?;
             for (source, view) in input.sources.iter().zip(&views) {
                 check_same("columns", (&input.sources[0], views[0].cols), (source, view.cols))?;
             }
             let features = views.remove(0);
             Ok(Modality { name: input.name.clone(), features, views })
         };
-        let modalities = self.modalities.iter().map(modality).collect::<Result<Vec<_>, _>>()?;
+        let modalities = self.modalities.iter().map(&mut modality).collect::<Result<Vec<_>, _>>()?;
         let rows = modalities[0].features.rows;
         let views = modalities.iter().flat_map(|own| std::iter::once(&own.features).chain(&own.views));
         for (source, view) in self.features().zip(views) {

@@ -47,6 +47,7 @@ mod shades;
 mod svg;
 mod table;
 mod target;
+mod token_inputs;
 mod verify;
 mod words;
 

@@ -157,6 +157,7 @@ impl FusionData {
     /// let lengths = Some([1, 2, 2, 0, 1, 1].into()); // of two tokens, two wide
     /// let data = data.with_tokens("text", TokenCount { length: 2, lengths })?;
     /// assert_eq!((data.width(0), data.presence(&[3])?.is_there(0, 0)), (2, false));
+    /// assert_eq!(data.lengths(&[1, 3]), [Some(vec![2, 0])]);
     /// # Ok::<(), crossmodal::Error>(())
     /// ```
     pub fn with_tokens(mut self, name: &str, tokens: TokenCount) -> Result<FusionData> {
@@ -263,8 +264,9 @@ impl FusionData {
         self.split.train.iter().copied().filter(|&row| self.is_there(modality, row as usize)).collect()
     }
 
-    /// The lengths of some rows' tokens, of each modality that has some.
-    pub(super) fn lengths(&self, rows: &[u32]) -> Vec<Option<Vec<u32>>> {
+    /// The lengths of some rows' tokens, of each modality that has some. Panics if a row is not there. Example:
+    /// [`FusionData::with_tokens`].
+    pub fn lengths(&self, rows: &[u32]) -> Vec<Option<Vec<u32>>> {
         let of = |own: &Option<TokenCount>| {
             let lengths = own.as_ref()?.lengths.as_ref()?;
             Some(rows.iter().map(|&row| lengths[row as usize]).collect())
