@@ -6,7 +6,7 @@ mod common;
 use crossmodal::Device;
 use crossmodal::align::{Modality, Scaling, Split};
 use crossmodal::fusion::{
-    FusionData, FusionKind, FusionModel, FusionRecipe, FusionTrainer, Presence, Target, Told,
+    FusionData, FusionKind, FusionModel, FusionRecipe, FusionTrainer, Presence, Target, Told, ValueScores,
 };
 use crossmodal::io::Features;
 
@@ -193,6 +193,41 @@ fn a_value_is_told_too() {
     let error: f32 = told.values.iter().zip(values).map(|(a, b)| (a - b).abs()).sum::<f32>() / ROWS as f32;
     assert!(error < 0.3, "a mean error of {error}");
     assert!(trainer.test(&trainer.best().unwrap(), &data.split.test).is_err());
+    let scores = ValueScores::new(&told.values, values).unwrap();
+    assert!((scores.mae - f64::from(error)).abs() < 1e-4 && scores.r2 > 95., "{scores:?}");
+    assert!(scores.rmse >= scores.mae);
+    // Without a variance there is no part of it.
+    let Target::Values(mut same) = data.target.clone() else { panic!("values") };
+    data.split.validation.iter().for_each(|&row| same[row as usize] = 0.5);
+    let same = FusionData { target: Target::Values(same), ..data };
+    let message = FusionTrainer::new(&Device::Cpu, &same, &recipe).err().expect("refused").to_string();
+    assert!(message.contains("target: expected values that differ among the validation rows"), "{message}");
+    for (told, values) in [
+        (vec![], vec![]),
+        (vec![1.], vec![1., 2.]),
+        (vec![f32::NAN, 1.], vec![1., 2.]),
+        (vec![1., 2.], vec![3., 3.]),
+    ] {
+        assert!(ValueScores::new(&told, &values).is_err(), "{told:?}, {values:?}");
+    }
+    let worse = ValueScores::new(&[3., 1.], &[1., 3.]).unwrap();
+    assert_eq!((worse.r2, worse.rmse, worse.mae), (-300., 2., 2.));
+}
+
+#[test]
+fn names_of_classes_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fusion.safetensors");
+    let (mut model, _) =
+        trained(&Device::Cpu, &data(), &FusionRecipe { epochs: 1, ..recipe(FusionKind::Gated) });
+    model.save(&path).unwrap();
+    assert!(FusionModel::load(&Device::Cpu, &path).unwrap().class_names.is_empty());
+    model.class_names = ["a", "b & c", "\"", "é"].map(String::from).to_vec();
+    model.save(&path).unwrap();
+    assert_eq!(FusionModel::load(&Device::Cpu, &path).unwrap().class_names, model.class_names);
+    model.class_names.pop();
+    let message = model.save(&path).unwrap_err().to_string();
+    assert!(message.contains("class names: expected 4, one a class, or none, got 3"), "{message}");
 }
 
 #[test]

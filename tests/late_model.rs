@@ -82,9 +82,11 @@ fn a_saved_late_fusion_tells_the_same_bits() {
         for (name, rule) in rules(&device, &data, &experts) {
             let mut model = LateModel::new(&device, &data.modalities, experts.clone(), rule).unwrap();
             model.sources[1] = "text = of.npy".into();
+            model.class_names = ["a, \"b\"", "é", ""].map(String::from).to_vec();
             model.save(&path).unwrap();
             let loaded = LateModel::load(&device, &path).unwrap();
             assert_eq!((&loaded.names, &loaded.sources), (&model.names, &model.sources));
+            assert_eq!(loaded.class_names, model.class_names);
             assert!(loaded.experts == model.experts && loaded.rule == model.rule, "{name}");
             for features in [[Some(image), Some(text)], [Some(image), None], [None, Some(text)]] {
                 let told = model.predict(&features).unwrap();
@@ -158,6 +160,11 @@ fn what_does_not_fit_is_refused() {
         let message = said(new(rule).unwrap_err());
         assert!(message.contains(words), "{message:?} does not say {words:?}");
     }
+    let mut named = new(LateRule::Maximum).unwrap();
+    named.class_names = vec!["a".into()];
+    let folder = tempfile::tempdir().unwrap();
+    let message = said(named.save(&folder.path().join("x.safetensors")).unwrap_err());
+    assert!(message.contains("class names: expected 3, one a class, or none, got 1"), "{message}");
     let one = LateModel::new(&Device::Cpu, &data.modalities[..1], experts.clone(), LateRule::Maximum);
     assert!(said(one.unwrap_err()).contains("experts: expected 1, one a modality, got 2"));
     // An expert needs rows of its modality to be fitted and to be chosen on.
@@ -182,7 +189,7 @@ fn a_file_that_is_not_whole_is_refused() {
         HostData::F64(values) => values[at] = value,
         _ => panic!("f64"),
     };
-    let changes: [(&str, Change); 14] = [
+    let changes: [(&str, Change); 16] = [
         ("no format", |_, about| drop(about.remove("format"))),
         ("another format", |_, about| drop(about.insert("format".into(), "crossmodal fusion 1".into()))),
         ("no rule", |_, about| drop(about.remove("rule"))),
@@ -191,6 +198,8 @@ fn a_file_that_is_not_whole_is_refused() {
         ("no class", |_, about| drop(about.insert("classes".into(), "".into()))),
         ("classes out of order", |_, about| drop(about.insert("classes".into(), "4 -7 9".into()))),
         ("fewer classes", |_, about| drop(about.insert("classes".into(), "-7".into()))),
+        ("fewer names", |_, about| drop(about.insert("class_names".into(), "[\"a\"]".into()))),
+        ("names that are none", |_, about| drop(about.insert("class_names".into(), "a b c".into()))),
         ("no source", |_, about| drop(about.remove("text_source"))),
         ("no weights", |arrays, _| drop(arrays.remove("expert.text.weights"))),
         ("fewer weights", |arrays, _| {

@@ -24,11 +24,12 @@ row i of all of them is one sample. --lengths says how many tokens of a row are
 there, from the first.
 Without any --modality it takes the emoji data in the folder data: pictures and
 words, their category.
+
 Names of classes that a .safetensors of labels has in its metadata (categories,
 a list as JSON) are taken where no --class-names are given.
-
-A row without a modality (--present) still has numbers in its file, any; a row
-may lack all of them: it trains what is told where nothing is known.
+What stands in the file of a modality where --present says that it is missing,
+any finite numbers, leaves no trace. A row may lack all of them: it trains what
+is told where nothing is known.
 --task regression tells a number by a fusion that trains; a modality alone is
 then a concat of one.
 

@@ -17,13 +17,13 @@ pub(crate) struct DataArgs {
     /// Features of a modality by its name; again: more
     #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
     modality: Vec<(String, Source)>,
-    /// The class of each row, any integers; or its number
+    /// The class of each row, any integers; or a number
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     labels: Option<Source>,
     /// 0 train, 1 validation, 2 test [default: 80/10/10]
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     split: Option<Source>,
-    /// 0 in rows without the modality, else 1; again: more
+    /// 0 in rows without the modality, 1 in others
     #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
     pub(crate) present: Vec<(String, Source)>,
     /// How many tokens of each row are there; again: more

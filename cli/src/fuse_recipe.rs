@@ -53,7 +53,7 @@ pub(crate) struct RecipeArgs {
     /// By feature (the default), or by modality
     #[arg(long, value_name = "WHAT", hide_possible_values = true)]
     scaling: Option<ScalingName>,
-    /// mean, vote, product: of each modality [default: 1]
+    /// mean, vote, product: of each [default: equal]
     #[arg(long, value_name = "X,Y,…", value_delimiter = ',', allow_hyphen_values = true)]
     pub(crate) weights: Option<Vec<f64>>,
     /// product: count the class frequencies once only

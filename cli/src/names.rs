@@ -41,6 +41,25 @@ fn plain_char(c: char) -> char {
     if c.is_control() { ' ' } else { c }
 }
 
+/// A name of at most so many letters, and its width in letters: wide characters are two.
+pub(crate) fn fitted(name: &str, most: usize) -> (String, usize) {
+    let wide = |c: char| if matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..) { 2 } else { 1 };
+    let width = |text: &str| text.chars().map(wide).sum::<usize>();
+    if width(name) <= most {
+        return (name.to_string(), width(name));
+    }
+    let mut text = String::new();
+    for c in name.chars() {
+        if width(&text) + wide(c) >= most {
+            break;
+        }
+        text.push(c);
+    }
+    let text = text.trim_end().to_string() + "…";
+    let width = width(&text);
+    (text, width)
+}
+
 /// The names of classes: line i of the file is that of class i. Without a file the `categories` that stand in the metadata of the labels'
 /// own file, as far as they have each class; else none.
 pub(crate) fn of_classes(
@@ -77,4 +96,17 @@ fn categories(path: &Path) -> Option<Vec<String>> {
     let is_one = path.extension().is_some_and(|own| own.eq_ignore_ascii_case("safetensors"));
     let metadata = is_one.then(|| read_metadata(path).ok())??;
     serde_json::from_str(metadata.get("categories")?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut_short() {
+        assert_eq!(fitted("Travel & Places", 20), ("Travel & Places".into(), 15));
+        assert_eq!(fitted("exactly twenty chars", 20), ("exactly twenty chars".into(), 20));
+        assert_eq!(fitted("one more than twenty!", 20), ("one more than twent…".into(), 20));
+        assert_eq!(fitted(&"漢".repeat(11), 20), ("漢".repeat(9) + "…", 19));
+    }
 }

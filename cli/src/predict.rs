@@ -13,7 +13,7 @@ use crate::fusion_file::Fusion;
 use crate::inputs::{self, check_same};
 use crate::{output, present, target, token_inputs, words};
 
-/// Applies a trained fusion and writes the probabilities as .npy
+/// Applies a fusion and writes the probabilities, or values, as .npy
 #[derive(clap::Args)]
 #[command(override_usage = "crossmodal predict --model <FILE> --modality <NAME=FILE> --out <FILE>")]
 pub(crate) struct Args {
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Features by their modality; others are missing
     #[arg(long, required = true, value_name = "NAME=FILE", value_parser = inputs::named())]
     modality: Vec<(String, Source)>,
-    /// 0 in rows without the modality, else 1; again: more
+    /// 0 in rows without the modality, 1 in others
     #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
     present: Vec<(String, Source)>,
     /// How many tokens of each row are there; again: more

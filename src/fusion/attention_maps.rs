@@ -34,8 +34,7 @@ impl FusionModel {
         presence: &Presence,
         [query, key]: [&str; 2],
     ) -> Result<AttentionMaps> {
-        let inputs = Inputs { features, lengths, presence };
-        inputs.check(&self.channels)?;
+        let inputs = Inputs::new(&self.channels, features, lengths, presence)?;
         let place = |argument: &'static str, name: &str| {
             let names: Vec<_> = self.channels.iter().map(|own| own.name.as_str()).collect();
             let at = names.iter().position(|own| *own == name).filter(|&at| features[at].is_some());

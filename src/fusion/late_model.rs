@@ -114,11 +114,7 @@ impl LateModel {
                 return refuse(format!("modality {name}"), expected, got);
             }
         }
-        let there = |m: usize| -> Option<std::sync::Arc<[bool]>> {
-            let given = features[m].is_some();
-            Some((0..rows).map(|row| given && presence.is_there(m, row)).collect())
-        };
-        let presence = Presence::new(rows, (0..count).map(there).collect())?;
+        let presence = presence.of_given(&features.iter().map(Option::is_some).collect::<Vec<_>>())?;
         let said = self.experts.probabilities_of(&self.device, features, &presence)?;
         self.rule.combine(&self.device, &said, &presence)
     }

@@ -167,11 +167,11 @@ impl FusionModel {
         let Some(rows) = rows else {
             return Err(Error::argument("predict", "features", "at least one modality", "none"));
         };
-        let presence = features.iter().map(|own| own.is_none().then(|| vec![false; rows].into())).collect();
-        self.predict_with(features, &Presence::new(rows, presence)?)
+        self.predict_with(features, &Presence::all(rows, features.len()))
     }
 
-    /// As [`FusionModel::predict`] where modalities are missing in some rows. Errors also: the presence of others.
+    /// As [`FusionModel::predict`] where modalities are missing in some rows. One that is `None` is missing in all, whatever `presence`
+    /// says. Errors also: the presence of others.
     pub fn predict_with(&self, features: &[Option<&Features>], presence: &Presence) -> Result<Features> {
         self.predict_tokens(features, &vec![None; features.len()], presence)
     }
@@ -184,8 +184,7 @@ impl FusionModel {
         lengths: &[Option<&[u32]>],
         presence: &Presence,
     ) -> Result<Features> {
-        let inputs = Inputs { features, lengths, presence };
-        inputs.check(&self.channels)?;
+        let inputs = Inputs::new(&self.channels, features, lengths, presence)?;
         let rows = presence.rows();
         let mut values = Vec::with_capacity(rows * self.told.width());
         let all: Vec<u32> = (0..rows as u32).collect();

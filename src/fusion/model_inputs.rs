@@ -16,12 +16,24 @@ pub(super) fn mask(lengths: &[u32], length: usize) -> Mask {
 pub(super) struct Inputs<'a> {
     pub features: &'a [Option<&'a Features>],
     pub lengths: &'a [Option<&'a [u32]>],
-    pub presence: &'a Presence,
+    pub presence: Presence,
 }
 
-impl Inputs<'_> {
-    /// Refuses what does not fit the channels, or one another.
-    pub(super) fn check(&self, channels: &[Channel]) -> Result<()> {
+impl<'a> Inputs<'a> {
+    /// Refuses what does not fit the channels, or one another. A modality without features is missing.
+    pub(super) fn new(
+        channels: &[Channel],
+        features: &'a [Option<&'a Features>],
+        lengths: &'a [Option<&'a [u32]>],
+        presence: &Presence,
+    ) -> Result<Inputs<'a>> {
+        let given: Vec<_> = features.iter().map(Option::is_some).collect();
+        let inputs = Inputs { features, lengths, presence: presence.of_given(&given)? };
+        inputs.check(channels)?;
+        Ok(inputs)
+    }
+
+    fn check(&self, channels: &[Channel]) -> Result<()> {
         let refuse = |argument: String, expected: String, got: String| {
             Err(Error::argument("predict", argument, expected, got))
         };

@@ -67,6 +67,15 @@ impl Presence {
         Presence::new(rows.len(), self.of.iter().map(of).collect())
     }
 
+    /// The same with modalities missing from every sample but those that are given.
+    #[cfg(feature = "io")]
+    pub(super) fn of_given(&self, given: &[bool]) -> Result<Presence> {
+        let of = |(own, given): (&Option<Arc<[bool]>>, &bool)| {
+            if *given { own.clone() } else { Some(vec![false; self.rows].into()) }
+        };
+        Presence::new(self.rows, self.of.iter().zip(given).map(of).collect())
+    }
+
     /// How many samples it tells of.
     pub(super) fn rows(&self) -> usize {
         self.rows

@@ -20,7 +20,7 @@ fn numbers(place: &Place, name: &str, values: Vec<u32>) {
     write_safetensors(&place.path(&format!("{name}.safetensors")), &arrays, &BTreeMap::new()).unwrap();
 }
 
-const BOTH: &str = "--modality image=left.npy --modality text=right.npy --device cpu";
+const BOTH: &str = "--modality image=left.npy --modality text=right.npy";
 
 /// Features with other numbers where they are missing.
 fn odd(place: &Place, name: &str, from: &str, cols: usize, is_there: impl Fn(usize) -> bool) {
@@ -52,8 +52,9 @@ fn what_stands_in_the_place_of_a_missing_modality_leaves_no_trace() {
             assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
             let both =
                 BOTH.replace("left", &format!("{prefix}left")).replace("right", &format!("{prefix}right"));
-            let told =
-                format!("predict --model run{prefix}/fusion.safetensors {both} {given} --out p.npy --force");
+            let told = format!(
+                "predict --model run{prefix}/fusion.safetensors --device cpu {both} {given} --out p.npy --force"
+            );
             // Where a modality alone is best the other is none of its own.
             if flags.starts_with("--all") {
                 return (place.json(&format!("run{prefix}/metrics.json"))["fusions"].clone(), vec![]);

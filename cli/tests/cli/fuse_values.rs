@@ -12,7 +12,7 @@ use crate::{Place, names};
 fn numbered() -> (Place, Vec<f32>) {
     let place = Place::new();
     let (left, right) = (values(&place, "left.npy"), values(&place, "pair.safetensors#right"));
-    let of: Vec<f32> = (0..60).map(|row| 30. + 20. * left[row * 6] - 7. * right[row * 5 + 1]).collect();
+    let of: Vec<f32> = (0..60).map(|row| 60. + 20. * left[row * 6] - 7. * right[row * 5 + 1]).collect();
     write_npy(&place.path("y.npy"), 60, 1, &of).unwrap();
     (place, of)
 }
@@ -70,6 +70,7 @@ fn a_number_is_told() {
 fn numbers_of_any_type_are_read() {
     let (place, y) = numbered();
     let whole: Vec<f32> = y.iter().map(|v| v.round()).collect();
+    assert!(whole.iter().all(|v| *v > 0.));
     let integers = whole.iter().map(|v| *v as u32).collect();
     let arrays = [
         (
