@@ -20,7 +20,8 @@ const MORE: &str = "\
 FILE is .npy or .safetensors#TENSOR, of f64, f32, f16 or bf16; the split and the
 labels of any integers. --left FILE is --modality left=FILE; of more than two
 modalities the losses of all pairs are summed, and a name given again is a
-further view. Without any it takes the emoji data in the folder data: pictures
+further view. Of tokens, [rows, tokens, columns], it aligns the mean of those that
+--lengths says are there. Without any modality it takes the emoji data in the folder data: pictures
 left, words right.
 
 Losses: infonce, siglip, supcon, triplet, cosine, vicreg, barlow.
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// 0 train, 1 validation, 2 test [default: 80/10/10]
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     split: Option<Source>,
+    /// How many tokens of each row are there; again: more
+    #[arg(long, value_name = "NAME=FILE", value_parser = inputs::named())]
+    lengths: Vec<(String, Source)>,
     /// Classes: rows of one are positives
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     labels: Option<Source>,
@@ -86,7 +90,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let checkpoint = plan.checkpoint();
     let about = checkpoint.as_deref().map(Checkpoint::read).transpose()?;
     let notes = about.as_ref().map(|about| &about.notes);
-    let inputs = Inputs::new(args.named(), [args.split.clone(), args.labels.clone()], notes)?;
+    let mut inputs = Inputs::new(args.named(), [args.split.clone(), args.labels.clone()], notes)?;
+    if !args.lengths.is_empty() {
+        inputs.lengths.clone_from(&args.lengths);
+    }
     plan.spare(&inputs)?;
     let resumed = about.as_ref().map(|about| about.recipe);
     let data = inputs.read(args.recipe.seed(resumed.as_ref()))?;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::attend_inputs as given;
 use crate::attend_maps::{Labels, Maps};
+use crate::attend_model::{Trained, named};
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
 use crate::folder::Plan;
@@ -25,13 +26,15 @@ const WIDEST: usize = 256;
 const MORE: &str = "\
 FILE is .npy or .safetensors#TENSOR, [rows, tokens, columns] or [rows, columns];
 row i of the queries looks at row i of the keys: softmax(q k' * scale) for each
-head, heads side by side in the columns.
+head, heads side by side in the columns. With --model it is what the tokens of
+a trained fusion look at: cross-attention and gated-cross-attention, the first
+modality at the second; co-attention, either at the other; merged, any at any.
 
 WORDS has the tokens' names, separated by spaces: the column tokens of a .tsv
 file with a header, or a line for each row in any other file.";
 
 /// Draws attention maps: what tokens look at in another modality
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = MORE)]
 #[command(override_usage = "crossmodal attend [OPTIONS] --query <FILE> --key <FILE>")]
 pub(crate) struct Args {
@@ -41,15 +44,18 @@ pub(crate) struct Args {
     /// Features of the tokens that are looked at
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     key: Source,
+    /// A trained fusion; --query and --key NAME=FILE
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["heads", "scale"])]
+    model: Option<PathBuf>,
     /// How many query tokens of each row are real
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     query_lengths: Option<Source>,
     /// How many keys of each row are real
     #[arg(long, value_name = "FILE", value_parser = inputs::source())]
     key_lengths: Option<Source>,
-    /// Parts of the columns that look apart
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
-    heads: usize,
+    /// Parts of the columns that look apart [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    heads: Option<usize>,
     /// Of the products [default: 1/sqrt(columns/heads)]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     scale: Option<f64>,
@@ -75,21 +81,24 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// The features of both sides, of the same rows and columns, with their real lengths.
-struct Sides {
-    query: Tokens,
-    key: Tokens,
-    query_lengths: Vec<usize>,
-    key_lengths: Vec<usize>,
-    rows: Vec<u32>,
+/// The features of both sides, of the same rows, with their real lengths.
+pub(crate) struct Sides {
+    pub(crate) query: Tokens,
+    pub(crate) key: Tokens,
+    pub(crate) query_lengths: Vec<usize>,
+    pub(crate) key_lengths: Vec<usize>,
+    pub(crate) rows: Vec<u32>,
 }
 
 impl Args {
-    fn read(&self) -> Result<Sides, Failure> {
-        let (query, key) = (read_tokens(&self.query)?, read_tokens(&self.key)?);
-        check_same("rows", (&self.query, query.rows), (&self.key, key.rows))?;
-        check_same("columns", (&self.query, query.width), (&self.key, key.width))?;
-        let (heads, width) = (self.heads, query.width);
+    fn heads(&self) -> usize {
+        self.heads.unwrap_or(1)
+    }
+
+    /// Refuses what attention over the features themselves does not take.
+    fn check(&self, sides: &Sides) -> Result<(), Failure> {
+        let (heads, width) = (self.heads(), sides.query.width);
+        check_same("columns", (&self.query, width), (&self.key, sides.key.width))?;
         if heads == 0 || width % heads != 0 {
             let expected = format!("a divisor of the {width} columns of {}", self.query);
             return Err(Failure::new(format!("--heads {heads}: expected {expected}")));
@@ -99,9 +108,15 @@ impl Args {
             let expected = format!("at most {WIDEST} columns for each head, as --heads {enough} gives");
             return Err(Failure::new(format!("--heads {heads}: expected {expected}, got {}", width / heads)));
         }
-        if let Some(scale) = self.scale.filter(|scale| !scale.is_finite()) {
-            return Err(Failure::new(format!("--scale {scale}: expected a finite number")));
+        match self.scale.filter(|scale| !scale.is_finite()) {
+            Some(scale) => Err(Failure::new(format!("--scale {scale}: expected a finite number"))),
+            None => Ok(()),
         }
+    }
+
+    fn read(&self) -> Result<Sides, Failure> {
+        let (query, key) = (read_tokens(&self.query)?, read_tokens(&self.key)?);
+        check_same("rows", (&self.query, query.rows), (&self.key, key.rows))?;
         let rows = given::rows(self.rows.as_deref(), query.rows)?;
         let of_query = (&self.query, query.rows, query.length);
         let of_key = (&self.key, key.rows, key.length);
@@ -141,10 +156,18 @@ impl Args {
     }
 
     /// What the maps were made of, for `attention.json`.
-    fn notes(&self, sides: &Sides, device: &Device) -> Map<String, Value> {
+    fn notes(&self, sides: &Sides, trained: Option<&Trained>, device: &Device) -> Map<String, Value> {
         let source = |source: &Option<Source>| json!(source.as_ref().map(ToString::to_string));
         let path = |path: &Option<PathBuf>| json!(path.as_ref().map(|path| path.display().to_string()));
-        let width = sides.query.width;
+        let (width, heads) = (sides.query.width, self.heads());
+        let how = match trained {
+            Some(own) => vec![("model", path(&self.model)), ("fusion", json!(own.kind()))],
+            None => vec![
+                ("columns", json!(width)),
+                ("heads", json!(heads)),
+                ("scale", json!(self.scale.unwrap_or(((width / heads) as f64).sqrt().recip()))),
+            ],
+        };
         let notes = [
             ("query", json!(self.query.to_string())),
             ("key", json!(self.key.to_string())),
@@ -153,12 +176,9 @@ impl Args {
             ("query_words", path(&self.query_words)),
             ("key_words", path(&self.key_words)),
             ("key_picture", path(&self.key_picture)),
-            ("columns", json!(width)),
-            ("heads", json!(self.heads)),
-            ("scale", json!(self.scale.unwrap_or(((width / self.heads) as f64).sqrt().recip()))),
             ("device", json!(device.name())),
         ];
-        notes.map(|(name, value)| (name.to_string(), value)).into_iter().collect()
+        notes.into_iter().chain(how).map(|(name, value)| (name.to_string(), value)).collect()
     }
 }
 
@@ -195,21 +215,39 @@ impl Sides {
 /// Runs the verb. Everything is read, checked and computed before anything is written.
 pub(crate) fn run(args: &Args) -> Outcome {
     let plan = Plan::new(Verb::Attend, args.out.as_deref(), false, false)?;
-    let sides = args.read()?;
-    let labels = args.labels(&sides)?;
     let device = args.device.open()?;
+    let (args, trained) = match &args.model {
+        None => (args, None),
+        Some(path) => {
+            let (of_query, query) = named("--query", &args.query)?;
+            let (of_key, key) = named("--key", &args.key)?;
+            let trained = Trained::open(&device, path, [of_query, of_key])?;
+            (&Args { query, key, ..args.clone() }, Some(trained))
+        }
+    };
+    let sides = args.read()?;
+    match (&trained, &args.model) {
+        (Some(trained), Some(path)) => trained.check(path, [&args.query, &args.key], &sides)?,
+        _ => args.check(&sides)?,
+    }
+    let labels = args.labels(&sides)?;
     plan.probe()?;
-    let maps = sides.maps(&device, args.heads, args.scale)?;
+    let maps = match &trained {
+        Some(trained) => trained.maps(&sides)?,
+        None => sides.maps(&device, args.heads(), args.scale)?,
+    };
     if let Some(bad) = maps.values.iter().find(|value| !value.is_finite()) {
         return Err(Failure::new(format!("the products overflow: expected finite weights, got {bad}")));
     }
     let output = plan.open_new()?;
-    maps.write(&output, &labels, args.notes(&sides, &device))?;
+    maps.write(&output, &labels, args.notes(&sides, trained.as_ref(), &device))?;
+    let model = args.model.as_ref().map(|path| ("model", path.display().to_string()));
     let lines = [
         ("query", args.query.to_string()),
         ("key", args.key.to_string()),
         ("device", device.name().to_string()),
     ];
+    let lines: Vec<_> = model.into_iter().chain(lines).collect();
     output::print(&maps.summary(&labels, &lines, &output.folder))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 pub(crate) const VARIABLE: &str = "CROSSMODAL_DEVICE";
 
 /// Where to compute.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(crate) struct DeviceArgs {
     /// auto, cpu, gpu, or a device's number or name
     #[arg(long, value_name = "DEVICE")]

@@ -36,8 +36,9 @@ then a concat of one.
 Fusions that train: concat, gmu, tensor, lowrank, pooling, deepset take vectors,
 of tokens their mean; cross-attention, co-attention, gated-cross-attention (of
 two modalities, the first looks at the second), merged, bottleneck, resampler
-take tokens, a vector as one. Fusions of logistic regressions, one a modality: mean, learned-mean, max, vote,
-product, stacking, greedy.";
+take tokens, a vector as one.
+Fusions of logistic regressions, one a modality, of tokens of their mean: mean,
+learned-mean, max, vote, product, stacking, greedy.";
 
 /// Trains a fusion of modalities that tells a class or a number
 #[derive(clap::Args)]
@@ -108,6 +109,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         inputs: &inputs,
         data: &data,
         present: &args.data.present,
+        lengths: &args.data.lengths,
         class_names: &class_names,
         recipe: &recipe,
         flags: &args.recipe,

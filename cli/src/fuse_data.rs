@@ -70,8 +70,8 @@ impl DataArgs {
             return Err(Failure::new(format!("--labels FILE is missing: the {what} of each row")));
         }
         let names = self.class_names.iter().map(|path| Source { path: path.clone(), tensor: None });
-        let named = self.present.iter().chain(&self.lengths).map(|(_, source)| source.clone());
-        inputs.others = names.chain(named).collect();
+        inputs.others = names.chain(self.present.iter().map(|(_, source)| source.clone())).collect();
+        inputs.lengths.clone_from(&self.lengths);
         Ok(inputs)
     }
 
@@ -79,7 +79,7 @@ impl DataArgs {
     pub(crate) fn read(&self, inputs: &Inputs, seed: u64) -> Result<FusionData, Failure> {
         let said = |error| words::flags(error, inputs);
         let mut lengths = vec![];
-        let mut reader = |source: &Source| {
+        let mut reader = |_: &str, source: &Source| {
             let (features, length) = token_inputs::read(source)?;
             lengths.push(length);
             Ok(features)

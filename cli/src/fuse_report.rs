@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::folder::{JOURNAL, METRICS, Output};
 use crate::fuse_recipe::RecipeArgs;
 use crate::fuse_ways::{Fused, Scores};
+use crate::fusion_file::Fusion;
 use crate::inputs::Inputs;
 use crate::{fuse_plots, table, words};
 
@@ -28,12 +29,17 @@ pub(crate) struct Run<'a> {
     pub(crate) data: &'a FusionData,
     /// Where it is said which modalities are there.
     pub(crate) present: &'a [(String, Source)],
+    pub(crate) lengths: &'a [(String, Source)],
     /// One a class; none where nobody has said so.
     pub(crate) class_names: &'a [String],
     pub(crate) recipe: &'a FusionRecipe,
     pub(crate) flags: &'a RecipeArgs,
     pub(crate) device: &'a Device,
     pub(crate) all: &'a [Fused],
+}
+
+fn by_name(sources: &[(String, Source)]) -> Map<String, Value> {
+    sources.iter().map(|(name, own)| (name.clone(), json!(own.to_string()))).collect()
 }
 
 impl Run<'_> {
@@ -61,9 +67,14 @@ impl Run<'_> {
             class.extend(scores.as_object().cloned().unwrap_or_default());
             class
         };
+        let kind = match &fused.model {
+            Fusion::Trained(model) => json!(model.kind.to_string()),
+            Fusion::Late(_) => Value::Null,
+        };
         match &fused.test {
             Scores::Classes(test) => json!({
                 "fusion": fused.name,
+                "kind": kind,
                 "validation_accuracy": fused.validation,
                 "test_accuracy": test.accuracy,
                 "test_macro_f1": test.macro_f1,
@@ -72,6 +83,7 @@ impl Run<'_> {
             }),
             Scores::Values(test, _) => json!({
                 "fusion": fused.name,
+                "kind": kind,
                 "validation_r2": fused.validation,
                 "test_r2": test.r2,
                 "test_rmse": test.rmse,
@@ -104,7 +116,8 @@ impl Run<'_> {
             "fusions": self.all.iter().map(|fused| self.scores(fused)).collect::<Vec<_>>(),
             "device": self.device.name(),
             "modalities": Map::from_iter(sources),
-            "present": Map::from_iter(self.present.iter().map(|(name, own)| (name.clone(), json!(own.to_string())))),
+            "present": by_name(self.present),
+            "lengths": by_name(self.lengths),
             "labels": self.inputs.labels.as_ref().map(ToString::to_string),
             "split": self.inputs.split_name(),
             "train_rows": split.train.len(),
@@ -215,7 +228,7 @@ impl Run<'_> {
 pub(crate) fn summary(run: &Run<'_>, folder: &Path) -> String {
     let (mut text, best) = (String::new(), run.best());
     let names = run.inputs.modalities.iter().map(|input| input.name.len());
-    let present = run.present.iter().map(|_| "present".len());
+    let present = run.present.iter().chain(run.lengths).map(|_| "present".len());
     let width = names.chain(present).max().unwrap_or(0).max("device".len());
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
@@ -223,6 +236,9 @@ pub(crate) fn summary(run: &Run<'_>, folder: &Path) -> String {
     };
     for input in &run.inputs.modalities {
         line(&input.name, input.sources[0].to_string());
+    }
+    for (name, source) in run.lengths {
+        line("lengths", format!("{name}={source}"));
     }
     for (name, source) in run.present {
         line("present", format!("{name}={source}"));

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use crossmodal::align::{Data, Modality, Split};
-use crossmodal::io::{Features, MappedFeatures, Source, read_features, read_integers, shards};
+use crossmodal::io::{Features, MappedFeatures, Source, read_integers, shards};
 
 use crate::failure::Failure;
-use crate::{output, words};
+use crate::{output, token_inputs, words};
 
 /// Reads `FILE` or `FILE#TENSOR` on the command line. A path that is not Unicode is a file without a tensor's name.
 pub(crate) fn source() -> impl TypedValueParser<Value = Source> {
@@ -45,6 +45,8 @@ pub(crate) struct Inputs {
     pub(crate) labels: Option<Source>,
     /// What else is read.
     pub(crate) others: Vec<Source>,
+    /// How many tokens of each row are there, of the modalities whose features are tokens.
+    pub(crate) lengths: Vec<(String, Source)>,
 }
 
 /// Adds each to the modality of its name.
@@ -67,11 +69,12 @@ impl Inputs {
         notes: Option<&BTreeMap<String, String>>,
     ) -> Result<Inputs, Failure> {
         let noted = |key: &str| notes?.get(key).map(|text| Source::parse(text));
-        let of_run = |i: usize| {
-            let (name, file) = notes?.get(&format!("modality {i}"))?.split_once('=')?;
+        let of_run = |what: &str, i: usize| {
+            let (name, file) = notes?.get(&format!("{what} {i}"))?.split_once('=')?;
             Some((name.to_string(), Source::parse(file)))
         };
-        let mut modalities = by_name((0..).map_while(of_run));
+        let mut modalities = by_name((0..).map_while(|i| of_run("modality", i)));
+        let lengths = (0..).map_while(|i| of_run("lengths", i)).collect();
         if let (true, Some(first), Some(folder)) =
             (named.is_empty(), modalities.first(), notes.and_then(|notes| notes.get("folder")))
             && !first.sources[0].path.exists()
@@ -102,7 +105,7 @@ impl Inputs {
                 let split = split.unwrap_or_else(|| tensor("split"));
                 let pair = [("left", "image_twemoji"), ("right", "text")];
                 let modalities = by_name(pair.map(|(name, own)| (name.to_string(), tensor(own))));
-                Ok(Inputs { modalities, split: Some(split), labels, others: vec![] })
+                Ok(Inputs { modalities, split: Some(split), labels, others: vec![], lengths: vec![] })
             }
             [only] => {
                 let missing = match only.name.as_str() {
@@ -115,7 +118,7 @@ impl Inputs {
                     "{given} is given, {missing}: name two modalities or more, or none for the emoji data"
                 )))
             }
-            _ => Ok(Inputs { modalities, split, labels, others: vec![] }),
+            _ => Ok(Inputs { modalities, split, labels, others: vec![], lengths }),
         }
     }
 
@@ -126,12 +129,19 @@ impl Inputs {
         let pair = [("image", "image_twemoji"), ("text", "text")];
         let modalities = by_name(pair.map(|(name, own)| (name.to_string(), tensor(own))));
         let split = split.unwrap_or_else(|| tensor("split"));
-        Ok(Inputs { modalities, split: Some(split), labels: Some(tensor("label")), others: vec![] })
+        Ok(Inputs {
+            modalities,
+            split: Some(split),
+            labels: Some(tensor("label")),
+            others: vec![],
+            lengths: vec![],
+        })
     }
 
     /// Every one of them.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
-        self.features().chain(&self.split).chain(&self.labels).chain(&self.others)
+        let lengths = self.lengths.iter().map(|(_, source)| source);
+        self.features().chain(&self.split).chain(&self.labels).chain(&self.others).chain(lengths)
     }
 
     fn features(&self) -> impl Iterator<Item = &Source> {
@@ -156,6 +166,8 @@ impl Inputs {
         };
         let all = self.modalities.iter().flat_map(named).enumerate();
         let all = all.map(|(i, text)| (format!("modality {i}"), text));
+        let lengths = self.lengths.iter().map(|(name, source)| format!("{name}={source}")).enumerate();
+        let all = all.chain(lengths.map(|(i, text)| (format!("lengths {i}"), text)));
         let other =
             |key: &str, source: &Option<Source>| Some((key.to_string(), source.as_ref()?.to_string()));
         let others = [other("split", &self.split), other("labels", &self.labels)].into_iter().flatten();
@@ -197,29 +209,31 @@ impl Inputs {
         Ok(())
     }
 
-    /// Reads and checks everything.
+    /// Reads and checks everything; of tokens their mean.
     pub(crate) fn read(&self, seed: u64) -> Result<Data, Failure> {
-        let data = self.read_unlabelled(seed)?;
+        let names = self.names();
+        if let Some((name, source)) = self.lengths.iter().find(|(name, _)| !names.contains(name)) {
+            let expected = names.join(", ");
+            return Err(Failure::new(format!("--lengths {name}={source}: expected one of {expected}")));
+        }
+        let data =
+            self.read_by(seed, &mut |name, source| token_inputs::pooled(name, source, &self.lengths))?;
         match self.labels.as_ref().map(read_integers).transpose()? {
             Some(labels) => data.with_classes(labels).map_err(|error| words::flags(error, self)),
             None => Ok(data),
         }
     }
 
-    /// Reads and checks the features and the split.
-    pub(crate) fn read_unlabelled(&self, seed: u64) -> Result<Data, Failure> {
-        self.read_by(seed, &mut read_features)
-    }
-
-    /// The same where features are read in another way, those of one modality after those of another.
+    /// Reads and checks the features, those of a modality's name in any way, and the split.
     pub(crate) fn read_by(
         &self,
         seed: u64,
-        read: &mut dyn FnMut(&Source) -> crossmodal::Result<Features>,
+        read: &mut dyn FnMut(&str, &Source) -> Result<Features, Failure>,
     ) -> Result<Data, Failure> {
         self.tell_shards()?;
         let mut modality = |input: &Input| -> Result<Modality, Failure> {
-            let mut views = input.sources.iter().map(&mut *read).collect::<Result<Vec<_>, _>>()?;
+            let views = input.sources.iter().map(|source| read(&input.name, source));
+            let mut views = views.collect::<Result<Vec<_>, _>>()?;
             for (source, view) in input.sources.iter().zip(&views) {
                 check_same("columns", (&input.sources[0], views[0].cols), (source, view.cols))?;
             }

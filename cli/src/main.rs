@@ -8,6 +8,7 @@ mod align;
 mod attend;
 mod attend_inputs;
 mod attend_maps;
+mod attend_model;
 mod attend_picture;
 mod base64;
 mod bench;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crossmodal::align::Heads;
-use crossmodal::io::{Source, read_features, write_npy};
+use crossmodal::io::{Features, Source, write_npy, write_npy_array};
 
 use crate::device::DeviceArgs;
 use crate::failure::{Failure, Outcome};
-use crate::{inputs, output, target};
+use crate::{inputs, output, target, token_inputs};
 
 /// Applies a trained head to new features and writes them as .npy
 #[derive(clap::Args)]
@@ -62,7 +62,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let (file, names) = (args.heads.display(), names.join(", "));
         Failure::new(format!("{file}: expected one of its heads ({names}; --modality NAME=FILE), got {name}"))
     })?;
-    let features = read_features(source)?;
+    let (features, length) = token_inputs::read(source)?;
+    let (rows, tokens) = (features.rows, length.unwrap_or(1));
+    // A token is projected as a row is.
+    let features = Features { rows: rows * tokens, cols: features.cols / tokens, ..features };
     if features.cols != head.inputs {
         return Err(Failure::new(format!(
             "{source}: expected {} columns, as the {name} head of {} takes, got {}",
@@ -72,13 +75,18 @@ pub(crate) fn run(args: &Args) -> Outcome {
         )));
     }
     let projected = head.project(&args.device.open()?, &features)?;
-    write_npy(&args.out, projected.rows, projected.cols, &projected.values)?;
-    output::print(&format!(
-        "{}: {} rows of {} features",
-        args.out.display(),
-        projected.rows,
-        projected.cols
-    ))?;
+    let (out, cols) = (args.out.display(), projected.cols);
+    let what = match length {
+        Some(_) => {
+            write_npy_array(&args.out, &[rows, tokens, cols], &projected.values)?;
+            format!("{tokens} tokens of {cols} features")
+        }
+        None => {
+            write_npy(&args.out, rows, cols, &projected.values)?;
+            format!("{cols} features")
+        }
+    };
+    output::print(&format!("{out}: {rows} rows of {what}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -17,6 +17,27 @@ pub(crate) fn read(source: &Source) -> Result<(Features, Option<usize>)> {
     Ok((features, Some(tokens.length).filter(|length| *length > 1)))
 }
 
+/// The features of a modality, of tokens their mean.
+pub(crate) fn pooled(
+    name: &str,
+    source: &Source,
+    lengths: &[(String, Source)],
+) -> std::result::Result<Features, Failure> {
+    let (features, length) = read(source)?;
+    let given: Vec<_> = lengths.iter().filter(|(own, _)| own == name).cloned().collect();
+    let [count] = &counts(&given, &[(name, length)], (source, features.rows))?[..] else {
+        unreachable!("there is one for each modality")
+    };
+    let Some(count) = count else { return Ok(features) };
+    if let Some(row) = (0..features.rows).find(|&row| !count.is_there(row, 0)) {
+        let lengths: String = given.iter().map(|(name, own)| format!("--lengths {name}={own}: ")).collect();
+        return Err(Failure::new(format!(
+            "{lengths}expected at least 1, got 0 in row {row} (counted from 0)"
+        )));
+    }
+    Ok(count.pooled(&features))
+}
+
 /// The tokens of each modality, by what `--lengths` says: of a name with so many tokens, none where it has vectors. `first` is the source
 /// of one with its number of rows.
 pub(crate) fn counts(

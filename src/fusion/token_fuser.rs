@@ -58,6 +58,37 @@ fn numbered(options: &EncoderOptions, block: usize) -> EncoderOptions {
     EncoderOptions { first_dropout: options.first_dropout + 16 * block as u64, ..*options }
 }
 
+/// Refuses sizes by the names that they have in a [`FusionKind`].
+fn check_sizes(kind: FusionKind, modalities: usize, dim: usize) -> Result<()> {
+    let (heads, layers, latents, is_of_two) = match kind {
+        FusionKind::CrossAttention { heads, layers }
+        | FusionKind::CoAttention { heads, layers }
+        | FusionKind::GatedCrossAttention { heads, layers } => (heads, layers, 1, true),
+        FusionKind::Merged { heads, layers } => (heads, layers, 1, false),
+        FusionKind::Bottleneck { heads, layers, latents }
+        | FusionKind::Resampler { heads, layers, latents } => (heads, layers, latents, false),
+        _ => return Ok(()),
+    };
+    if is_of_two && modalities != 2 {
+        return Err(Error::argument("fuse", "fusion", "two modalities for this fusion", modalities));
+    }
+    if heads == 0 || !dim.is_multiple_of(heads) || dim / heads > WIDEST_HEAD {
+        let expected = format!("a divisor of the width {dim}, of at most {WIDEST_HEAD} features a head");
+        return Err(Error::argument("fuse", "heads", expected, heads));
+    }
+    for (argument, count) in [("layers", layers), ("latents", latents)] {
+        if count == 0 || count > MOST {
+            return Err(Error::argument("fuse", argument, format!("1 to {MOST}"), count));
+        }
+    }
+    Ok(())
+}
+
+/// What attention takes.
+const WIDEST_HEAD: usize = 256;
+/// Layers, and tokens between modalities.
+const MOST: usize = 1024;
+
 impl Fusion {
     fn new(
         device: &Device,
@@ -67,22 +98,10 @@ impl Fusion {
         (modalities, dim): (usize, usize),
         random: &mut impl Rng,
     ) -> Result<Fusion> {
-        let refuse = |expected: &str, got: String| Error::argument("fuse", "fusion", expected, got);
+        check_sizes(kind, modalities, dim)?;
         let widths = vec![dim; modalities];
         let block = |i: usize| format!("{name}.blocks.{i}");
         match kind {
-            FusionKind::CrossAttention { .. }
-            | FusionKind::CoAttention { .. }
-            | FusionKind::GatedCrossAttention { .. }
-                if modalities != 2 =>
-            {
-                Err(refuse("two modalities for this fusion", modalities.to_string()))
-            }
-            FusionKind::CrossAttention { layers: 0, .. }
-            | FusionKind::CoAttention { layers: 0, .. }
-            | FusionKind::GatedCrossAttention { layers: 0, .. } => {
-                Err(refuse("at least one layer", kind.to_string()))
-            }
             FusionKind::CrossAttention { heads, layers } => {
                 let options = EncoderOptions::new(dim, heads);
                 let one = |i| {
@@ -121,7 +140,7 @@ impl Fusion {
                 let own = Resampler::new(device, parameters, name, &widths, sizes, &options, random)?;
                 Ok(Fusion::Resampler(own))
             }
-            other => Err(refuse("a fusion of tokens", other.to_string())),
+            other => Err(Error::argument("fuse", "fusion", "a fusion of tokens", other)),
         }
     }
 

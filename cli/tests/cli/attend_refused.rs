@@ -70,5 +70,5 @@ fn what_cannot_be_drawn_is_refused() {
     assert!(!place.path("z").exists() && !place.path("runs").exists());
     // Rows without tokens are no trouble where they are not drawn; a folder that has something in it is.
     place.succeed(&both("--query-lengths zero.npy --rows 0,2"));
-    place.refuse(&both("--rows 0"), &["--out z", "not empty"]);
+    place.refuse(&both("--rows 0"), &["z: the output folder", "not empty"]);
 }

@@ -68,7 +68,7 @@ fn all_fusions_are_one_table() {
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     let metrics = place.json("all/metrics.json");
     let fusions = metrics["fusions"].as_array().unwrap();
-    assert_eq!(fusions.len(), 15);
+    assert_eq!(fusions.len(), 21);
     let best = fusions.iter().map(|own| own["validation_accuracy"].as_f64().unwrap()).fold(0., f64::max);
     let own = fusions.iter().find(|own| own["fusion"] == metrics["best"]).unwrap();
     assert_eq!(own["validation_accuracy"].as_f64(), Some(best));

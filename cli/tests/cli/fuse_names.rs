@@ -35,7 +35,7 @@ fn classes_are_called_by_their_names() {
         let metrics = place.json(&format!("{fusion}/metrics.json"));
         assert_eq!(metrics["fusions"][0]["classes"][2]["class"], 2);
         let picture = String::from_utf8(place.bytes(&format!("{fusion}/confusion.svg"))).unwrap();
-        for name in ["cats &amp; &lt;dogs>", "birds", "fish and all that s…"] {
+        for name in ["cats &amp; &lt;dogs&gt;", "birds", "fish and all that s…"] {
             assert_eq!(picture.matches(&format!(">{name}</text>")).count(), 2, "{name} on both axes");
         }
         let line =

@@ -12,6 +12,7 @@ mod fuse_folders;
 mod fuse_late;
 mod fuse_names;
 mod fuse_present;
+mod fuse_tokens;
 mod fuse_values;
 mod modalities;
 mod other_verbs;

@@ -1,0 +1,176 @@
+//! Fusions of tokens: trained, applied, and seen at work.
+
+use crossmodal::io::{Source, read_features, write_npy_array};
+
+use crate::attend::lengths;
+use crate::{Place, ROWS, names};
+
+const WORDS: usize = 3;
+const PATCHES: usize = 4;
+
+/// Words 4 wide, of which 1 to 3 are there, and patches 6 wide.
+fn place() -> Place {
+    let place = Place::new();
+    let value = |i: usize, shift: f32| ((i as f32 + shift) * 0.7).sin();
+    let tokens = |name: &str, length: usize, width: usize, shift: f32| {
+        let values: Vec<f32> = (0..ROWS * length * width).map(|i| value(i, shift)).collect();
+        write_npy_array(&place.path(name), &[ROWS, length, width], &values).unwrap();
+    };
+    tokens("words.npy", WORDS, 4, 0.);
+    tokens("patches.npy", PATCHES, 6, 0.5);
+    lengths(&place.path("length.npy"), &(0..ROWS).map(|row| 1 + row % WORDS).collect::<Vec<_>>());
+    place
+}
+
+const INPUTS: &str = "fuse --modality text=words.npy --modality image=patches.npy --lengths text=length.npy \
+                      --labels pair.safetensors#split --device cpu";
+const RECIPE: &str = "--epochs 2 --dim 8 --heads 2 --batch-size 16";
+const GIVEN: &str = "--modality text=words.npy --modality image=patches.npy --lengths text=length.npy";
+
+#[test]
+fn every_fusion_takes_tokens() {
+    let place = place();
+    let table = place.succeed(&format!("{INPUTS} --epochs 1 --dim 8 --heads 2 --all --out all"));
+    let ways = "cross-attention co-attention gated-cross-attention merged bottleneck resampler concat deepset product";
+    for name in ["image alone", "text alone"].into_iter().chain(ways.split(' ')) {
+        assert!(table.contains(name), "{name} is not in {table}");
+    }
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let metrics = place.json("all/metrics.json");
+    assert_eq!(metrics["fusions"].as_array().unwrap().len(), 2 + 7 + 12);
+    assert_eq!(metrics["lengths"]["text"], "length.npy");
+}
+
+#[test]
+fn a_fusion_of_tokens_is_applied() {
+    let place = place();
+    for (name, more) in [
+        ("merged", RECIPE),
+        ("concat", "--epochs 2 --dim 8 --batch-size 16"),
+        ("product", ""),
+        ("resampler", "--epochs 2 --dim 8 --heads 2 --layers 2 --latents 3 --batch-size 16"),
+    ] {
+        place.succeed(&format!("{INPUTS} --fusion {name} {more} --out {name}"));
+        let line = format!("predict --model {name}/fusion.safetensors --device cpu");
+        let of = |flags: &str, out: &str| {
+            place.succeed(&format!("{line} {flags} --out {out}"));
+            let file = place.path(out).display().to_string();
+            let p = read_features(&Source::parse(&file)).unwrap();
+            assert_eq!((p.rows, p.cols), (ROWS, 3));
+            assert!(p.values.chunks(3).all(|row| (row.iter().sum::<f32>() - 1.).abs() < 1e-5), "{name}");
+            p.values
+        };
+        let whole = of(GIVEN, &format!("{name}-whole.npy"));
+        let all = of(&GIVEN.replace("--lengths text=length.npy", ""), &format!("{name}-all.npy"));
+        let text = of("--modality text=words.npy --lengths text=length.npy", &format!("{name}-text.npy"));
+        for row in 0..ROWS {
+            let own = |of: &[f32]| of[row * 3..][..3].to_vec();
+            // Where every word is there, nothing needs to say so.
+            assert_eq!(own(&whole) == own(&all), row % WORDS == WORDS - 1, "{name}, row {row}");
+            assert!(own(&whole) != own(&text), "{name}, row {row}");
+        }
+        place.refuse(
+            &format!("{line} --modality text=patches.npy --out z.npy"),
+            &["patches.npy: expected 4 columns", "modality text", "got 6"],
+        );
+    }
+    // The same seed gives the same bytes.
+    place.succeed(&format!("{INPUTS} --fusion merged {RECIPE} --out again"));
+    assert!(place.bytes("again/fusion.safetensors") == place.bytes("merged/fusion.safetensors"));
+}
+
+#[test]
+fn lengths_that_do_not_fit_are_refused() {
+    let place = place();
+    lengths(&place.path("short.npy"), &[1, 2]);
+    lengths(&place.path("long.npy"), &[4; ROWS]);
+    lengths(&place.path("none.npy"), &[0; ROWS]);
+    let of = |lengths: &str| INPUTS.replace("text=length.npy", lengths);
+    for (line, words) in [
+        (of("image=short.npy"), ["short.npy: expected 60 rows", "got 2"]),
+        (of("text=long.npy"), ["--lengths text=long.npy: expected 0 to 3", "got 4 in row 0"]),
+        (of("text=none.npy"), ["text in at least one of the training rows", "none"]),
+        (of("sound=length.npy"), ["--lengths sound=length.npy: expected one that has tokens", "text, image"]),
+        (format!("{INPUTS} --lengths text=length.npy"), ["--lengths text=length.npy", "given twice"]),
+        (
+            of("left=length.npy").replace("text=words.npy", "left=left.npy"),
+            ["--lengths left=length.npy: expected one that has tokens", "image"],
+        ),
+        (
+            format!("{INPUTS} --fusion merged --dim 8 --heads 3"),
+            ["--heads: expected a divisor of the width 8", "got 3"],
+        ),
+        (format!("{INPUTS} --fusion merged --layers 0"), ["--layers: expected 1 to", "got 0"]),
+        (format!("{INPUTS} --heads 2"), ["--heads is for fusions by attention", "got --fusion gmu"]),
+        (
+            format!("{INPUTS} --fusion merged --latents 2"),
+            ["--latents is for --fusion bottleneck, resampler", "merged"],
+        ),
+        (
+            format!("{INPUTS} --modality sound=left.npy --fusion co-attention"),
+            ["--fusion: expected two modalities", "got 3"],
+        ),
+    ] {
+        place.refuse(&line, &words);
+    }
+}
+
+#[test]
+fn what_a_trained_fusion_looks_at_is_drawn() {
+    let place = place();
+    for name in ["cross-attention", "co-attention", "gated-cross-attention", "merged", "bottleneck"] {
+        place.succeed(&format!("{INPUTS} --fusion {name} {RECIPE} --out {name}"));
+    }
+    place.succeed(&format!("{INPUTS} --fusion gmu --epochs 2 --dim 8 --batch-size 16 --out gmu"));
+    let line = |fusion: &str, query: &str, key: &str| {
+        format!(
+            "attend --model {fusion}/fusion.safetensors --query {query} --key {key} --device cpu --rows 1,2"
+        )
+    };
+    let (text, image) = ("text=words.npy --query-lengths length.npy", "image=patches.npy --key-grid 2x2");
+    let maps = |folder: &str| {
+        let bytes = place.bytes(&format!("{folder}/attention.npy"));
+        let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        let header = String::from_utf8_lossy(&bytes[10..start]).to_string();
+        assert!(header.contains("'shape': (2, 2, 3, 4),"), "{header}");
+        let values = bytes[start..].as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+        values.collect::<Vec<f32>>()
+    };
+    for (i, name) in ["cross-attention", "co-attention", "gated-cross-attention", "merged"].iter().enumerate()
+    {
+        let (name, out) = (*name, format!("m{i}"));
+        let said = place.succeed(&format!("{} --out {out}", line(name, text, image)));
+        assert!(said.contains(&format!("{name}/fusion.safetensors")), "{said}");
+        assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+        for (i, seen) in maps(&out).chunks(PATCHES).enumerate() {
+            // Row 1 has two words, row 2 three.
+            let is_there = i % WORDS < 2 + i / (2 * WORDS);
+            let sum: f32 = seen.iter().sum();
+            match (is_there, name) {
+                (false, _) => assert!(seen.iter().all(|p| *p == 0.), "{name}: {seen:?}"),
+                // Some of it goes to the other words.
+                (true, "merged") => assert!(sum > 0.05 && sum < 0.95, "{name}: {seen:?}"),
+                (true, _) => assert!((sum - 1.).abs() < 1e-5, "{name}: {seen:?}"),
+            }
+        }
+        let about = place.json(&format!("{out}/attention.json"));
+        assert_eq!(about["fusion"].as_str().unwrap().split(' ').next(), Some(name));
+        let pictures = names(&place.path(&out)).iter().filter(|name| name.ends_with(".svg")).count();
+        assert_eq!(pictures, 2 * 3);
+    }
+    place.succeed(&format!("{} --out other", line("co-attention", "image=patches.npy", "text=words.npy")));
+    let of_two = line("cross-attention", "image=patches.npy", "text=words.npy");
+    for (line, words) in [
+        (of_two, ["expected a fusion in which image looks at text", "got cross-attention of text, image"]),
+        (line("bottleneck", text, image), ["in which text looks at image", "got bottleneck"]),
+        (line("gmu", text, image), ["in which text looks at image", "got gmu"]),
+        (line("merged", "words.npy", image), ["--query words.npy: expected NAME=FILE", "--model"]),
+        (line("merged", "sound=words.npy", image), ["--query sound", "one of text, image"]),
+        (line("merged", text, "text=words.npy"), ["--key text", "another modality"]),
+        (line("merged", text, "image=words.npy"), ["words.npy: expected 6 columns", "modality image"]),
+        (line("length.npy", text, image), ["--model length.npy/fusion.safetensors", "no such file"]),
+        (format!("{} --heads 2", line("merged", text, image)), ["--heads", "--model"]),
+    ] {
+        place.refuse(&line, &words);
+    }
+}
