@@ -20,9 +20,9 @@ const MORE: &str = "\
 FILE is .npy or .safetensors#TENSOR, of f64, f32, f16 or bf16; the split and the
 labels of any integers. --left FILE is --modality left=FILE; of more than two
 modalities the losses of all pairs are summed, and a name given again is a
-further view. Of tokens, [rows, tokens, columns], it aligns the mean of those that
---lengths says are there. Without any modality it takes the emoji data in the folder data: pictures
-left, words right.
+further view. Of tokens, [rows, tokens, columns], it aligns the mean of those
+that --lengths says are there. Without any modality it takes the emoji data in
+the folder data: pictures left, words right.
 
 Losses: infonce, siglip, supcon, triplet, cosine, vicreg, barlow.
 Heads: linear, mlp, residual (trained); ridge, procrustes, cca, cache (by a\nformula, of two modalities, on the CPU).";

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crossmodal::fusion::FusionKind;
 use crossmodal::io::write_atomically;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -13,7 +14,7 @@ use crate::folder::{METRICS, Plan};
 use crate::fuse_data::DataArgs;
 use crate::fuse_recipe::{Name, RecipeArgs};
 use crate::fuse_report::{self, Run};
-use crate::fuse_ways::{Fused, single, way};
+use crate::fuse_ways::{Fused, Way, single, trained, way};
 use crate::runs::Verb;
 use crate::{output, words};
 
@@ -83,9 +84,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let inputs = args.data.inputs()?;
     plan.spare(&inputs)?;
     args.recipe.check_weights(inputs.modalities.len())?;
-    let data = args.data.read(&inputs, args.recipe.seed.unwrap_or(0))?;
+    let seed = args.recipe.seed.unwrap_or(0);
+    let data = args.data.read(&inputs, seed)?;
     let class_names = args.data.names(&inputs, &data)?;
-    let recipe = args.recipe.recipe(data.split.train.len());
+    let recipe = |kind| args.recipe.recipe(kind, data.split.train.len());
     let said = |error| words::flags(error, &inputs);
     let device = args.device.open()?;
     plan.probe()?;
@@ -95,12 +97,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let bar = progress(alone + names.len());
     for m in 0..alone {
         bar.set_message(format!("{} alone", data.modalities[m].name));
-        all.push(single(&device, &data, &recipe, m).map_err(said)?);
+        all.push(single(&device, &data, &recipe(FusionKind::Concat), m).map_err(said)?);
         bar.inc(1);
     }
     for name in names {
         bar.set_message(name.word());
-        let fused = way(&device, &data, &recipe, &args.recipe.way(name), &mut experts).map_err(said)?;
+        let fused = match args.recipe.way(name) {
+            Way::Trained(kind) => trained(&device, &data, &recipe(kind)),
+            late => way(&device, &data, seed, &late, &mut experts),
+        };
+        let fused = fused.map_err(said)?;
         all.push(Fused { name: name.word(), ..fused });
         bar.inc(1);
     }
@@ -111,7 +117,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         present: &args.data.present,
         lengths: &args.data.lengths,
         class_names: &class_names,
-        recipe: &recipe,
+        recipe: &recipe(FusionKind::Concat),
         flags: &args.recipe,
         device: &device,
         all: &all,

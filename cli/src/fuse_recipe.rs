@@ -32,19 +32,19 @@ pub(crate) struct RecipeArgs {
     /// bottleneck, resampler: their tokens [default: 4]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     latents: Option<usize>,
-    /// Passes over the training rows [default: 40]
+    /// Passes over rows [default: 40, attentions 15]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<u32>,
     /// Rows of a training step [default: 64 or all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     batch_size: Option<usize>,
-    /// Learning rate; falls to 0 [default: 0.001]
+    /// Falls to 0 [default: 0.001, attentions 0.003]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// AdamW's decay, on weights only [default: 0.1]
     #[arg(long, alias = "wd", value_name = "X", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
-    /// Part of the features dropped [default: 0.5]
+    /// Part dropped [default: 0.5, attentions 0.3]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     dropout: Option<f64>,
     /// Part of the rows that lose a modality [default: 0]
@@ -102,9 +102,9 @@ impl Name {
 }
 
 impl RecipeArgs {
-    /// What is trained, but for its kind.
-    pub(crate) fn recipe(&self, train: usize) -> FusionRecipe {
-        let base = FusionRecipe::default();
+    /// How a fusion is trained on so many rows.
+    pub(crate) fn recipe(&self, kind: FusionKind, train: usize) -> FusionRecipe {
+        let base = FusionRecipe::of(kind);
         FusionRecipe {
             dim: self.dim.unwrap_or(base.dim),
             epochs: self.epochs.unwrap_or(base.epochs),

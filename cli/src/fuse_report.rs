@@ -12,7 +12,6 @@ use crate::failure::Failure;
 use crate::folder::{JOURNAL, METRICS, Output};
 use crate::fuse_recipe::RecipeArgs;
 use crate::fuse_ways::{Fused, Scores};
-use crate::fusion_file::Fusion;
 use crate::inputs::Inputs;
 use crate::{fuse_plots, table, words};
 
@@ -67,14 +66,9 @@ impl Run<'_> {
             class.extend(scores.as_object().cloned().unwrap_or_default());
             class
         };
-        let kind = match &fused.model {
-            Fusion::Trained(model) => json!(model.kind.to_string()),
-            Fusion::Late(_) => Value::Null,
-        };
-        match &fused.test {
+        let mut scores = match &fused.test {
             Scores::Classes(test) => json!({
                 "fusion": fused.name,
-                "kind": kind,
                 "validation_accuracy": fused.validation,
                 "test_accuracy": test.accuracy,
                 "test_macro_f1": test.macro_f1,
@@ -83,13 +77,22 @@ impl Run<'_> {
             }),
             Scores::Values(test, _) => json!({
                 "fusion": fused.name,
-                "kind": kind,
                 "validation_r2": fused.validation,
                 "test_r2": test.r2,
                 "test_rmse": test.rmse,
                 "test_mae": test.mae,
             }),
+        };
+        if let (Some(recipe), Some(scores)) = (&fused.recipe, scores.as_object_mut()) {
+            let own = [
+                ("kind", json!(recipe.kind.to_string())),
+                ("epochs", json!(recipe.epochs)),
+                ("learning_rate", json!(recipe.learning_rate)),
+                ("dropout", json!(recipe.dropout)),
+            ];
+            scores.extend(own.map(|(name, value)| (name.to_string(), value)));
         }
+        scores
     }
 
     /// The content of `metrics.json`.
@@ -126,11 +129,8 @@ impl Run<'_> {
             "weights": self.flags.weights,
             "prior": self.flags.prior,
             "dim": recipe.dim,
-            "epochs": recipe.epochs,
             "batch_size": recipe.batch_size,
-            "learning_rate": recipe.learning_rate,
             "weight_decay": recipe.weight_decay,
-            "dropout": recipe.dropout,
             "modality_dropout": recipe.modality_dropout,
             "scaling": recipe.scaling.to_string(),
             "seed": recipe.seed,

@@ -40,7 +40,8 @@ pub(crate) struct Fused {
     pub(crate) test: Scores,
     /// What `predict` applies.
     pub(crate) model: Fusion,
-    /// The epochs of a fusion that trains.
+    /// How a fusion that trains did, and its epochs.
+    pub(crate) recipe: Option<FusionRecipe>,
     pub(crate) log: Vec<FusionReport>,
 }
 
@@ -72,7 +73,7 @@ fn scored(data: &FusionData, p: &Features, rows: &[u32]) -> Result<ClassScores> 
     ClassScores::new(&found, &numbers(data, rows), p.cols)
 }
 
-/// One modality alone: by a logistic regression, or for numbers by a concatenation of one.
+/// One modality alone: by a logistic regression, or for numbers by the fusion that the recipe has, of one.
 pub(crate) fn single(device: &Device, data: &FusionData, recipe: &FusionRecipe, m: usize) -> Result<Fused> {
     let own = data.modalities[m].clone();
     let name = format!("{} alone", own.name);
@@ -80,7 +81,7 @@ pub(crate) fn single(device: &Device, data: &FusionData, recipe: &FusionRecipe, 
     let mut data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
     (data.tokens, data.present) = (vec![tokens], vec![present]);
     if let Target::Values(_) = data.target {
-        let fused = trained(device, &data, &FusionRecipe { kind: FusionKind::Concat, ..*recipe })?;
+        let fused = trained(device, &data, recipe)?;
         return Ok(Fused { name, ..fused });
     }
     let data = data.pooled();
@@ -90,20 +91,17 @@ pub(crate) fn single(device: &Device, data: &FusionData, recipe: &FusionRecipe, 
     // A mean of one: what it says.
     let model = LateModel::new(device, &data.modalities, experts, LateRule::Mean(vec![1.]))?;
     let (test, model) = (Scores::Classes(test), Fusion::Late(model));
-    Ok(Fused { name, validation, test, model, log: vec![] })
+    Ok(Fused { name, validation, test, model, recipe: None, log: vec![] })
 }
 
-/// Trains a fusion and scores it. `said` is made by the first that needs it.
+/// Learns a late fusion and scores it. `said` is made by the first that needs it.
 pub(crate) fn way(
     device: &Device,
     data: &FusionData,
-    recipe: &FusionRecipe,
+    seed: u64,
     way: &Way,
     said: &mut Option<Said>,
 ) -> Result<Fused> {
-    if let Way::Trained(kind) = way {
-        return trained(device, data, &FusionRecipe { kind: *kind, ..*recipe });
-    }
     let data = &data.pooled();
     if said.is_none() {
         let experts = Experts::fit(device, data, &Probe::default())?;
@@ -111,7 +109,7 @@ pub(crate) fn way(
         *said = Some(Said {
             validation: experts.probabilities(device, data, &data.split.validation)?,
             test: experts.probabilities(device, data, &data.split.test)?,
-            unseen: experts.out_of_fold(device, data, folds, recipe.seed)?,
+            unseen: experts.out_of_fold(device, data, folds, seed)?,
             experts,
         });
     }
@@ -122,10 +120,11 @@ pub(crate) fn way(
     let validation = of(&said.validation, &data.split.validation)?.accuracy;
     let test = Scores::Classes(of(&said.test, &data.split.test)?);
     let model = Fusion::Late(LateModel::new(device, &data.modalities, said.experts.clone(), rule)?);
-    Ok(Fused { name: String::new(), validation, test, model, log: vec![] })
+    Ok(Fused { name: String::new(), validation, test, model, recipe: None, log: vec![] })
 }
 
-fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<Fused> {
+/// Trains a fusion and scores it.
+pub(crate) fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<Fused> {
     let mut trainer = FusionTrainer::new(device, data, recipe)?;
     let mut log = vec![];
     while !trainer.is_done() {
@@ -137,7 +136,14 @@ fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<
         Target::Values(values) => values_told(data, &model, values)?,
     };
     let validation = log.iter().map(|report| report.validation).fold(f64::MIN, f64::max);
-    Ok(Fused { name: String::new(), validation, test, model: Fusion::Trained(model), log })
+    Ok(Fused {
+        name: String::new(),
+        validation,
+        test,
+        model: Fusion::Trained(model),
+        recipe: Some(*recipe),
+        log,
+    })
 }
 
 /// The scores of the numbers that a model tells of the test rows.

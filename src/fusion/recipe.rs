@@ -53,6 +53,21 @@ impl Default for FusionRecipe {
 }
 
 impl FusionRecipe {
+    /// What is right for a fusion: those of tokens learn faster, and forget less.
+    ///
+    /// ```
+    /// use crossmodal::fusion::{FusionKind, FusionRecipe};
+    /// let of = |kind| FusionRecipe::of(kind).epochs;
+    /// assert_eq!((of(FusionKind::Concat), of(FusionKind::Merged { heads: 4, layers: 1 })), (40, 15));
+    /// ```
+    pub fn of(kind: FusionKind) -> FusionRecipe {
+        let base = FusionRecipe { kind, ..FusionRecipe::default() };
+        match kind.is_of_tokens() {
+            true => FusionRecipe { epochs: 15, learning_rate: 3e-3, dropout: 0.3, ..base },
+            false => base,
+        }
+    }
+
     /// Refuses what cannot train.
     pub(super) fn check(&self, data: &FusionData) -> Result<()> {
         let refuse = |argument: &'static str, expected: String, got: String| {

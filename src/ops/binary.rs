@@ -14,7 +14,9 @@ pub use crate::reference::Binary;
 
 use super::reduce::sum_to;
 use super::{Forward, Rule, Saved, check_floats, dispatch, expect_inputs, groups, host, pad8, parts, scale};
+use crate::cpu;
 use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Gpu, Kernel, Variant};
@@ -69,6 +71,11 @@ pub fn binary(kind: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let shape = broadcast("binary", a.shape(), b.shape())?;
     check_size("binary", a.device(), &shape, a.dtype())?;
     match a.device() {
+        Device::Cpu if a.dtype() == DType::F32 => {
+            let (own, other) = (cpu::f32s(a), cpu::f32s(b));
+            let out = cpu::binary(kind, (&own, a.shape()), (&other, b.shape()), &shape);
+            cpu::tensor(&shape, a.dtype(), out)
+        }
         Device::Cpu => {
             let out = reference::binary(kind, (&a.f64s(), a.shape()), (&b.f64s(), b.shape()), &shape);
             host(&shape, a.dtype(), out)

@@ -12,7 +12,9 @@
 pub use crate::reference::Unary;
 
 use super::{Forward, Rule, Saved, check_floats, expect_inputs, groups, host, parts};
+use crate::cpu;
 use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{params, read, write};
 use crate::gpu::{Gpu, Kernel, Variant};
@@ -83,6 +85,9 @@ pub fn unary(kind: Unary, x: &Tensor) -> Result<Tensor> {
     check_floats("unary", &[("x", x)])?;
     check_kind("unary", kind)?;
     match x.device() {
+        Device::Cpu if x.dtype() == DType::F32 => {
+            cpu::tensor(x.shape(), x.dtype(), cpu::unary(kind, &cpu::f32s(x)))
+        }
         Device::Cpu => host(x.shape(), x.dtype(), x.f64s().iter().map(|&v| kind.apply(v)).collect()),
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("unary", x.device(), x.shape(), x.dtype())?;
@@ -95,6 +100,10 @@ pub fn unary(kind: Unary, x: &Tensor) -> Result<Tensor> {
 /// `dx = g f'(x)`.
 pub(super) fn unary_backward(kind: Unary, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
     match x.device() {
+        Device::Cpu if x.dtype() == DType::F32 => {
+            let dx = cpu::unary_backward(kind, &cpu::f32s(x), &cpu::f32s(grad));
+            cpu::tensor(x.shape(), x.dtype(), dx)
+        }
         Device::Cpu => {
             let (x64, grad64) = (x.f64s(), grad.f64s());
             let dx = x64.iter().zip(grad64.iter()).map(|(&v, g)| g * kind.derivative(v)).collect();

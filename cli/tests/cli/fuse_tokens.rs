@@ -1,6 +1,6 @@
 //! Fusions of tokens: trained, applied, and seen at work.
 
-use crossmodal::io::{Source, read_features, write_npy_array};
+use crossmodal::io::{Source, read_features, read_tokens, write_npy, write_npy_array};
 
 use crate::attend::lengths;
 use crate::{Place, ROWS, names};
@@ -168,9 +168,60 @@ fn what_a_trained_fusion_looks_at_is_drawn() {
         (line("merged", "sound=words.npy", image), ["--query sound", "one of text, image"]),
         (line("merged", text, "text=words.npy"), ["--key text", "another modality"]),
         (line("merged", text, "image=words.npy"), ["words.npy: expected 6 columns", "modality image"]),
-        (line("length.npy", text, image), ["--model length.npy/fusion.safetensors", "no such file"]),
+        (line("nothing", text, image), ["--model nothing/fusion.safetensors", "no such file"]),
         (format!("{} --heads 2", line("merged", text, image)), ["--heads", "--model"]),
     ] {
         place.refuse(&line, &words);
+    }
+}
+
+/// The mean of the words that are there, and all words one behind the other.
+fn words(place: &Place) -> (Vec<f32>, Vec<f32>) {
+    let tokens = read_tokens(&Source::parse(&place.path("words.npy").display().to_string())).unwrap();
+    let mut means = vec![];
+    for (row, sample) in tokens.values.chunks(WORDS * 4).enumerate() {
+        let count = 1 + row % WORDS;
+        let sum = |column: usize| (0..count).map(|token| f64::from(sample[token * 4 + column])).sum::<f64>();
+        means.extend((0..4).map(|column| (sum(column) / count as f64) as f32));
+    }
+    (means, tokens.values)
+}
+
+#[test]
+fn tokens_are_aligned_by_their_mean_and_projected_one_by_one() {
+    let place = place();
+    let (means, all) = words(&place);
+    write_npy(&place.path("means.npy"), ROWS, 4, &means).unwrap();
+    write_npy(&place.path("flat.npy"), ROWS * WORDS, 4, &all).unwrap();
+    let line = |text: &str| {
+        format!("align --modality text={text} --modality image=left.npy --dim 3 --epochs 2 --device cpu")
+    };
+    place.succeed(&format!("{} --lengths text=length.npy --out tokens", line("words.npy")));
+    place.succeed(&format!("{} --out means", line("means.npy")));
+    assert!(place.bytes("tokens/text.npy") == place.bytes("means/text.npy"));
+    // A run of tokens goes on by itself.
+    let more = "--lengths text=length.npy --out stopped";
+    place.succeed(&format!("{} {more} --stop-after 1", line("words.npy")));
+    place.succeed("align --resume --out stopped --device cpu");
+    assert!(place.bytes("stopped/text.npy") == place.bytes("tokens/text.npy"));
+
+    let project = |text: &str, out: &str| {
+        let line = "project --heads tokens/heads.safetensors --device cpu";
+        place.succeed(&format!("{line} --modality text={text} --out {out}"))
+    };
+    let said = project("words.npy", "words-3.npy");
+    assert!(said.contains("60 rows of 3 tokens of 3 features"), "{said}");
+    project("flat.npy", "flat-3.npy");
+    let read = |name: &str| read_tokens(&Source::parse(&place.path(name).display().to_string())).unwrap();
+    let (one, other) = (read("words-3.npy"), read("flat-3.npy"));
+    assert_eq!((one.rows, one.length, one.width), (ROWS, WORDS, 3));
+    assert_eq!(one.values, other.values);
+    for (flags, words) in [
+        ("--lengths sound=length.npy", ["--lengths sound=length.npy", "one of text, image"]),
+        ("--lengths image=length.npy", ["--lengths image=length.npy", "tokens"]),
+        ("--lengths text=none.npy", ["--lengths text=none.npy: expected at least 1", "got 0 in row 0"]),
+    ] {
+        lengths(&place.path("none.npy"), &[0; ROWS]);
+        place.refuse(&format!("{} {flags}", line("words.npy")), &words);
     }
 }
