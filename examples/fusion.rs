@@ -104,13 +104,20 @@ fn main() -> Result<()> {
         FusionKind::LowRank { rank: 4 },
         FusionKind::Pooling,
         FusionKind::DeepSet { hidden: 128 },
+        FusionKind::CrossAttention { heads: 4, layers: 1 },
+        FusionKind::CoAttention { heads: 4, layers: 1 },
+        FusionKind::GatedCrossAttention { heads: 4, layers: 1 },
+        FusionKind::Merged { heads: 4, layers: 1 },
+        FusionKind::Bottleneck { heads: 4, layers: 1, latents: 4 },
+        FusionKind::Resampler { heads: 4, layers: 1, latents: 4 },
     ];
     let mut of_seeds: Vec<Table> = vec![];
     for seed in 0..3 {
         let mut all = late(&device, &data, seed)?;
         for kind in kinds {
-            let recipe = FusionRecipe { kind, seed, ..FusionRecipe::default() };
-            all.push((format!("early: {kind}"), trained(&device, &data, &recipe)?));
+            let recipe = FusionRecipe { seed, ..FusionRecipe::of(kind) };
+            let when = if kind.is_of_tokens() { "intermediate" } else { "early" };
+            all.push((format!("{when}: {kind}"), trained(&device, &data, &recipe)?));
         }
         of_seeds.push(all);
     }

@@ -56,6 +56,16 @@ fn kinds_of_tokens() -> Vec<FusionKind> {
     ]
 }
 
+/// Those that are tried on a device: of tokens two elsewhere than on the CPU, since a software driver takes seconds for each. Their
+/// forward and backward are all held to f64 there in tests/token_fusion.rs.
+fn everywhere(device: &Device) -> Vec<FusionKind> {
+    let few =
+        [FusionKind::Merged { heads: 2, layers: 1 }, FusionKind::GatedCrossAttention { heads: 2, layers: 2 }];
+    let tried =
+        |kind: &FusionKind| !kind.is_of_tokens() || matches!(device, Device::Cpu) || few.contains(kind);
+    kinds().into_iter().filter(tried).collect()
+}
+
 fn recipe(kind: FusionKind) -> FusionRecipe {
     FusionRecipe {
         kind,
@@ -131,7 +141,7 @@ fn a_saved_fusion_tells_the_same() {
     let data = data();
     let (image, text) = (&data.modalities[0].features, &data.modalities[1].features);
     for device in [Device::Cpu, common::gpu()] {
-        for kind in kinds() {
+        for kind in everywhere(&device) {
             let recipe = FusionRecipe { epochs: 2, ..recipe(kind) };
             let (model, _) = trained(&device, &data, &recipe);
             model.save(&path).unwrap();
@@ -166,7 +176,11 @@ fn training_is_the_same_every_time_and_everywhere() {
         };
         let first = told(&Device::Cpu, 0);
         assert!(first == told(&Device::Cpu, 0) && first != told(&Device::Cpu, 1), "{kind}");
-        let other = told(&common::gpu(), 0);
+        let gpu = common::gpu();
+        if !everywhere(&gpu).contains(&kind) {
+            continue;
+        }
+        let other = told(&gpu, 0);
         let worst = first.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
         // Adam's first steps are the signs of gradients: those that are 0 but for rounding differ.
         assert!(worst < 5e-3, "{kind}: {worst}");
