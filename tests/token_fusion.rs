@@ -210,8 +210,8 @@ fn gradients_agree_with_finite_differences() {
             assert!((numeric - got).abs() < bound, "{kind}, {name}: {got} instead of {numeric}");
         };
         for (m, gradient) in of_x.iter().enumerate() {
-            for at in 0..gradient.len() {
-                check(&format!("modality {m} [{at}]"), gradient[at], &|h| {
+            for (at, &got) in gradient.iter().enumerate() {
+                check(&format!("modality {m} [{at}]"), got, &|h| {
                     let mut moved = tokens();
                     moved[m].0[at] += h;
                     loss(&model, &moved)

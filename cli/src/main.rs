@@ -77,7 +77,7 @@ struct Cli {
 enum Verb {
     Align(Box<align::Args>),
     Project(project::Args),
-    Fuse(fuse::Args),
+    Fuse(Box<fuse::Args>),
     Predict(predict::Args),
     Attend(Box<attend::Args>),
     Eval(Box<eval::Args>),
