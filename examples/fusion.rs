@@ -58,7 +58,7 @@ fn late(device: &Device, data: &FusionData, seed: u64) -> Result<Table> {
     let sum: f64 = prior.iter().sum();
     prior.iter_mut().for_each(|p| *p /= sum);
     let slices: Vec<&[f32]> = of_validation.iter().map(|own| &own.values[..]).collect();
-    let chosen = greedy_selection(&slices, experts.labels.len(), &labels[1], 20)?;
+    let chosen = greedy_selection(&slices, experts.labels.len(), &labels[1], 20, &presence[1])?;
     let equal = || vec![1.; experts.experts.len()];
     let stacking = LateRule::stacking(
         device,

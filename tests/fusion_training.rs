@@ -244,6 +244,60 @@ fn names_of_classes_are_stored() {
     assert!(message.contains("class names: expected 4, one a class, or none, got 3"), "{message}");
 }
 
+/// Numbers of any unit.
+#[test]
+fn a_value_is_told_in_any_unit() {
+    let image = features(4, 9);
+    let told = |unit: f32| {
+        let values = (0..ROWS).map(|row| unit * (3. + 2. * image.values[row * 4])).collect();
+        let modalities = vec![Modality::new("image", image.clone())];
+        let split = Split::random(ROWS, 1).unwrap();
+        let data = FusionData::new(modalities, Target::Values(values), split).unwrap();
+        let recipe = FusionRecipe { epochs: 10, ..recipe(FusionKind::Concat) };
+        let mut trainer = FusionTrainer::new(&Device::Cpu, &data, &recipe).unwrap();
+        (0..10).map(|_| trainer.epoch().unwrap().validation).fold(f64::MIN, f64::max)
+    };
+    let one = told(1.);
+    assert!(one > 50., "{one} % of the variance");
+    for unit in [1e-12, 1e12] {
+        assert!((told(unit) - one).abs() < 1., "{unit}: {} instead of {one}", told(unit));
+    }
+}
+
+#[test]
+fn files_that_promise_too_much_are_refused() {
+    use crossmodal::io::{read_safetensors, write_safetensors};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fusion.safetensors");
+    let few = FusionRecipe { epochs: 1, ..recipe(FusionKind::DeepSet { hidden: 8 }) };
+    trained(&Device::Cpu, &data(), &few).0.save(&path).unwrap();
+    let (arrays, metadata) = read_safetensors(&path).unwrap();
+    let other = folder.path().join("other.safetensors");
+    for (key, value) in [
+        ("fusion", "deepset 100000000"),
+        ("fusion", "merged 1 1000"),
+        ("fusion", "merged 3 1"),
+        ("dim", "4294967295"),
+        ("dim", "8"),
+        ("classes", "1 1 1 1"),
+        ("classes", "3 2 1 0"),
+        ("classes", "0 1 2"),
+    ] {
+        let mut metadata = metadata.clone();
+        metadata.insert(key.into(), value.into());
+        write_safetensors(&other, &arrays, &metadata).unwrap();
+        let refused = FusionModel::load(&Device::Cpu, &other);
+        assert!(refused.is_err(), "{key}: {value}");
+    }
+    for value in ["nan 1", "1 nan", "inf 1", "1 0", "1 -1", "1e308 1"] {
+        let mut metadata = metadata.clone();
+        metadata.remove("classes");
+        metadata.insert("value".into(), value.into());
+        write_safetensors(&other, &arrays, &metadata).unwrap();
+        assert!(FusionModel::load(&Device::Cpu, &other).is_err(), "value: {value}");
+    }
+}
+
 #[test]
 fn what_cannot_be_trained_is_refused() {
     let good = recipe(FusionKind::Concat);

@@ -231,13 +231,25 @@ fn the_greedy_ensemble_is_better_than_any_of_its_experts() {
     };
     let all = [sure(0), sure(1), sure(2), vec![0.1, 0.9, 0.1, 0.9, 0.1, 0.9]];
     let slices: Vec<&[f32]> = all.iter().map(Vec::as_slice).collect();
-    let counts = greedy_selection(&slices, 2, &[0, 0, 0], 3).unwrap();
+    let counts = greedy_selection(&slices, 2, &[0, 0, 0], 3, &Presence::all(3, slices.len())).unwrap();
     assert_eq!(counts, [1., 1., 1., 0.]);
     let presence = Presence::all(3, 4);
     let ballots = Ballots { experts: &slices, classes: 2, presence: &presence };
     assert_eq!(ballots.soft(&counts).unwrap(), [0, 0, 0]);
     // With replacement.
-    assert_eq!(greedy_selection(&slices[2..], 2, &[0, 0, 0], 4).unwrap(), [4., 0.]);
+    assert_eq!(greedy_selection(&slices[2..], 2, &[0, 0, 0], 4, &Presence::all(3, 2)).unwrap(), [4., 0.]);
+}
+
+/// An expert that is missing neither helps nor harms the ensemble where it is.
+#[test]
+fn the_greedy_ensemble_knows_who_is_there() {
+    let (good, bad) = (vec![0.9, 0.1, 0.5, 0.5], vec![0.4, 0.6, 0.8, 0.2]);
+    let slices = [&good[..], &bad[..]];
+    // Of the second sample the first expert knows nothing: even then it is right about all that it is asked.
+    let presence = Presence::new(2, vec![Some([true, false].into()), None]).unwrap();
+    assert_eq!(greedy_selection(&slices, 2, &[0, 0], 2, &presence).unwrap(), [1., 1.]);
+    let all = Presence::all(2, 2);
+    assert_eq!(greedy_selection(&slices, 2, &[0, 0], 2, &all).unwrap(), [2., 0.]);
 }
 
 #[test]
@@ -260,8 +272,15 @@ fn what_does_not_fit_is_refused() {
     let ballots = Ballots { experts: &[&short, &short], classes: 3, presence: &all };
     assert!(said(ballots.hard(&[1., 1.]).unwrap_err()).contains("2 x 3 probabilities, got 5"));
     assert!(
-        said(greedy_selection(&[&short[..3]], 3, &[3], 1).unwrap_err()).contains("classes below 3, got 3")
+        said(greedy_selection(&[&short[..3]], 3, &[3], 1, &Presence::all(1, 1)).unwrap_err())
+            .contains("classes below 3, got 3")
     );
-    assert!(said(greedy_selection(&[], 3, &[0], 1).unwrap_err()).contains("experts: expected at least one"));
-    assert!(said(greedy_selection(&[&short[..3]], 3, &[0], 0).unwrap_err()).contains("rounds"));
+    assert!(
+        said(greedy_selection(&[], 3, &[0], 1, &Presence::all(1, 0)).unwrap_err())
+            .contains("experts: expected at least one")
+    );
+    assert!(
+        said(greedy_selection(&[&short[..3]], 3, &[0], 0, &Presence::all(1, 1)).unwrap_err())
+            .contains("rounds")
+    );
 }

@@ -65,7 +65,10 @@ fn rules(device: &Device, data: &FusionData, experts: &Experts) -> Vec<(&'static
         ("product", LateRule::Product { weights: weights(), prior: None }),
         ("over the prior", LateRule::Product { weights: weights(), prior: Some(vec![0.1, 0.2, 0.7]) }),
         ("stacking", stacking.unwrap()),
-        ("greedy", LateRule::Mean(greedy_selection(&slices, 3, &of(validation), 5).unwrap())),
+        (
+            "greedy",
+            LateRule::Mean(greedy_selection(&slices, 3, &of(validation), 5, &presence(validation)).unwrap()),
+        ),
     ]
 }
 
@@ -172,7 +175,10 @@ fn what_does_not_fit_is_refused() {
     let present = (0..ROWS as u32).map(|row| !validation.contains(&row)).collect();
     let without = data.clone().with_presence("text", present).unwrap();
     let message = said(Experts::fit(&Device::Cpu, &without, &Probe::default()).unwrap_err());
-    assert!(message.contains("presence: expected text in some of the training rows"), "{message}");
+    assert!(
+        message.contains("modality text: expected to be there in some of the training rows"),
+        "{message}"
+    );
 }
 
 /// A file with one thing changed.

@@ -91,9 +91,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let about = checkpoint.as_deref().map(Checkpoint::read).transpose()?;
     let notes = about.as_ref().map(|about| &about.notes);
     let mut inputs = Inputs::new(args.named(), [args.split.clone(), args.labels.clone()], notes)?;
-    if !args.lengths.is_empty() {
-        inputs.lengths.clone_from(&args.lengths);
-    }
+    // What is named again makes what the run to be resumed had of it void.
+    let again: Vec<_> = args.named().into_iter().chain(args.lengths.clone()).map(|(name, _)| name).collect();
+    inputs.lengths.retain(|(name, _)| !again.contains(name));
+    inputs.lengths.extend(args.lengths.iter().cloned());
     plan.spare(&inputs)?;
     let resumed = about.as_ref().map(|about| about.recipe);
     let data = inputs.read(args.recipe.seed(resumed.as_ref()))?;

@@ -9,6 +9,7 @@ use crossmodal::io::{Features, Source, Tokens};
 use crate::attend::Sides;
 use crate::attend_maps::Maps;
 use crate::failure::Failure;
+use crate::fusion_file::Fusion;
 
 /// A fusion with the names of the modality that looks and of the one that is looked at.
 pub(crate) struct Trained {
@@ -28,10 +29,12 @@ pub(crate) fn named(flag: &str, source: &Source) -> Result<(String, Source), Fai
 impl Trained {
     /// Reads a fusion that knows both names.
     pub(crate) fn open(device: &Device, path: &Path, names: [String; 2]) -> Result<Trained, Failure> {
-        let model = FusionModel::load(device, path).map_err(|error| {
-            let expected = "expected fusion.safetensors of a fusion by attention";
-            Failure::new(format!("--model {error}; {expected}"))
-        })?;
+        let expected = "expected fusion.safetensors of a fusion by attention";
+        let model = Fusion::load(device, path)
+            .map_err(|error| Failure::new(format!("--model {error}; {expected}")))?;
+        let Fusion::Trained(model) = model else {
+            return Err(Failure::new(format!("--model {}: {expected}, got a late fusion", path.display())));
+        };
         let known: Vec<_> = model.channels.iter().map(|own| own.name.as_str()).collect();
         for (flag, name) in ["--query", "--key"].iter().zip(&names) {
             if !known.contains(&name.as_str()) {
@@ -47,10 +50,16 @@ impl Trained {
 
     /// Refuses features of another width than the fusion's.
     pub(crate) fn check(&self, path: &Path, sources: [&Source; 2], sides: &Sides) -> Result<(), Failure> {
-        let widths = [sides.query.width, sides.key.width];
-        for ((name, source), got) in self.names.iter().zip(sources).zip(widths) {
+        let given = [&sides.query, &sides.key];
+        for ((name, source), tokens) in self.names.iter().zip(sources).zip(given) {
             let channel = self.model.channels.iter().find(|own| own.name == *name);
-            let expected = channel.map_or(got, |own| own.width());
+            let (got, expected) = (tokens.width, channel.map_or(tokens.width, |own| own.width()));
+            if tokens.length > 1 && channel.is_some_and(|own| !own.is_of_tokens) {
+                let (model, length) = (path.display(), tokens.length);
+                return Err(Failure::new(format!(
+                    "{source}: expected a vector a row, as modality {name} of {model} takes, got {length} tokens"
+                )));
+            }
             if got != expected {
                 let model = path.display();
                 return Err(Failure::new(format!(
@@ -84,7 +93,7 @@ impl Trained {
             let kind = self.model.kind.to_string();
             let kind = kind.split(' ').next().unwrap_or_default();
             match error {
-                crossmodal::Error::Argument { op: "attention", .. } => Failure::new(format!(
+                crossmodal::Error::Argument { op: "attention maps", .. } => Failure::new(format!(
                     "--model: expected a fusion in which {query} looks at {key}, got {kind} of {}",
                     self.model.channels.iter().map(|own| own.name.as_str()).collect::<Vec<_>>().join(", ")
                 )),

@@ -94,6 +94,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let (mut all, mut experts) = (vec![], None);
     let alone = if args.all { data.modalities.len() } else { 0 };
     let names = args.recipe.names(name, task, data.modalities.len());
+    // Before anything is trained that would be lost.
+    for name in &names {
+        if let Way::Trained(kind) = args.recipe.way(*name) {
+            kind.check(data.modalities.len(), recipe(kind).dim).map_err(said)?;
+        }
+    }
     let bar = progress(alone + names.len());
     for m in 0..alone {
         bar.set_message(format!("{} alone", data.modalities[m].name));

@@ -23,7 +23,7 @@ pub(crate) struct RecipeArgs {
     /// deepset: width between its layers [default: 128]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     hidden: Option<usize>,
-    /// attentions: heads [default: 4]
+    /// attentions: heads [default: 4, or fewer that fit]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     heads: Option<usize>,
     /// attentions: blocks behind each other [default: 1]
@@ -125,7 +125,10 @@ impl RecipeArgs {
 
     /// What a name stands for.
     pub(crate) fn way(&self, name: Name) -> Way {
-        let (heads, layers) = (self.heads.unwrap_or(4), self.layers.unwrap_or(1));
+        // Heads that nobody asked for fit any width.
+        let dim = self.dim.unwrap_or(FusionRecipe::default().dim);
+        let fitting = (1..=4).rev().find(|heads| dim.is_multiple_of(*heads)).unwrap_or(1);
+        let (heads, layers) = (self.heads.unwrap_or(fitting), self.layers.unwrap_or(1));
         let latents = self.latents.unwrap_or(4);
         match name {
             Name::Mean => Way::Mean(self.weights.clone()),

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::folder::{JOURNAL, METRICS, Output};
 use crate::fuse_recipe::RecipeArgs;
 use crate::fuse_ways::{Fused, Scores};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, by_name_json};
 use crate::{fuse_plots, table, words};
 
 /// The best fusion.
@@ -35,10 +35,6 @@ pub(crate) struct Run<'a> {
     pub(crate) flags: &'a RecipeArgs,
     pub(crate) device: &'a Device,
     pub(crate) all: &'a [Fused],
-}
-
-fn by_name(sources: &[(String, Source)]) -> Map<String, Value> {
-    sources.iter().map(|(name, own)| (name.clone(), json!(own.to_string()))).collect()
 }
 
 impl Run<'_> {
@@ -119,8 +115,8 @@ impl Run<'_> {
             "fusions": self.all.iter().map(|fused| self.scores(fused)).collect::<Vec<_>>(),
             "device": self.device.name(),
             "modalities": Map::from_iter(sources),
-            "present": by_name(self.present),
-            "lengths": by_name(self.lengths),
+            "present": by_name_json(self.present),
+            "lengths": by_name_json(self.lengths),
             "labels": self.inputs.labels.as_ref().map(ToString::to_string),
             "split": self.inputs.split_name(),
             "train_rows": split.train.len(),

@@ -179,7 +179,8 @@ fn rule(device: &Device, data: &FusionData, way: &Way, said: &Said) -> Result<La
         )?,
         Way::Greedy => {
             let slices: Vec<&[f32]> = said.validation.iter().map(|own| &own.values[..]).collect();
-            LateRule::Mean(greedy_selection(&slices, said.validation[0].cols, &of_validation, ROUNDS)?)
+            let (cols, presence) = (said.validation[0].cols, data.presence(validation)?);
+            LateRule::Mean(greedy_selection(&slices, cols, &of_validation, ROUNDS, &presence)?)
         }
         Way::Mean(weights) => LateRule::Mean(or_equal(weights)),
         Way::Trained(_) => unreachable!("it has no rule"),

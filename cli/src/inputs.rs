@@ -259,6 +259,11 @@ impl Inputs {
     }
 }
 
+/// Sources by their names, for `metrics.json`.
+pub(crate) fn by_name_json(sources: &[(String, Source)]) -> serde_json::Map<String, serde_json::Value> {
+    sources.iter().map(|(name, own)| (name.clone(), own.to_string().into())).collect()
+}
+
 impl Input {
     /// The flag that names its features.
     pub(crate) fn flag(&self) -> String {

@@ -42,6 +42,7 @@ impl Run<'_> {
             "modalities": Map::from_iter(self.inputs.modalities.iter().map(sources)),
             "split": self.inputs.split_name(),
             "labels": self.inputs.labels.as_ref().map(ToString::to_string),
+            "lengths": crate::inputs::by_name_json(&self.inputs.lengths),
             "train_rows": split.train.len(),
             "validation_rows": split.validation.len(),
             "test_rows": split.test.len(),

@@ -18,8 +18,10 @@ pub(crate) fn for_each(flag: &str, path: &Path, mut each: impl FnMut(String)) ->
         };
         Failure::new(format!("{flag} {}: {message}", path.display()))
     };
-    for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
-        each(line.map_err(failed)?);
+    for (i, line) in BufReader::new(File::open(path).map_err(failed)?).lines().enumerate() {
+        let line = line.map_err(failed)?;
+        // Editors on Windows mark text in UTF-8.
+        each(if i == 0 { line.trim_start_matches('\u{feff}').to_string() } else { line });
     }
     Ok(())
 }

@@ -51,15 +51,17 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let model = Fusion::load(&args.device.open()?, &args.model).map_err(|error| {
         Failure::new(format!("--model {error}; expected fusion.safetensors of a run of fuse"))
     })?;
-    let (names, inputs) = read(args, &model)?;
+    let (names, mut inputs) = read(args, &model)?;
     let first = (&args.modality[0].1, inputs.rows);
     let mut present = present::read(&args.present, &names, first)?;
-    let mut features = inputs.features;
+    let mut features = std::mem::take(&mut inputs.features);
     let mut there: Vec<Option<Arc<[bool]>>> = vec![];
     for (m, (name, _)) in model.modalities().iter().enumerate() {
         let own = present.iter_mut().find(|(own, _)| own == name).map(|(_, own)| std::mem::take(own));
         let mut own = if features[m].is_none() { Some(vec![false; inputs.rows]) } else { own };
-        if let (Some(count), Some(tokens), false) = (&inputs.tokens[m], &features[m], model.takes_tokens(m)) {
+        let is_pooled = features[m].is_some() && !model.takes_tokens(m);
+        let count = if is_pooled { inputs.tokens[m].take() } else { None };
+        if let (Some(count), Some(tokens)) = (count, &features[m]) {
             features[m] = Some(count.pooled(tokens));
             // Where there is no token there is no mean.
             let own = own.get_or_insert_with(|| vec![true; inputs.rows]);

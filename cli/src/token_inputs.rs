@@ -2,7 +2,7 @@
 
 use crossmodal::Result;
 use crossmodal::fusion::TokenCount;
-use crossmodal::io::{Features, Source, read_features, read_integers, read_tokens};
+use crossmodal::io::{Features, Source, read_features, read_integers, read_shape, read_tokens};
 
 use crate::failure::Failure;
 use crate::inputs::check_same;
@@ -12,9 +12,10 @@ pub(crate) fn read(source: &Source) -> Result<(Features, Option<usize>)> {
     if source.path.is_dir() {
         return Ok((read_features(source)?, None));
     }
+    let is_of_tokens = read_shape(source)?.len() > 2;
     let tokens = read_tokens(source)?;
     let features = Features { rows: tokens.rows, cols: tokens.length * tokens.width, values: tokens.values };
-    Ok((features, Some(tokens.length).filter(|length| *length > 1)))
+    Ok((features, is_of_tokens.then_some(tokens.length)))
 }
 
 /// The features of a modality, of tokens their mean.

@@ -30,6 +30,8 @@ pub(crate) fn flags(error: Error, inputs: &Inputs) -> Failure {
         "fusion" => "--fusion",
         "heads" => "--heads",
         "layers" => "--layers",
+        "rank" => "--rank",
+        "lengths" => "--lengths",
         "latents" => "--latents",
         "target" => "--labels",
         "presence" => "--present",

@@ -39,17 +39,17 @@ impl FusionModel {
             let names: Vec<_> = self.channels.iter().map(|own| own.name.as_str()).collect();
             let at = names.iter().position(|own| *own == name).filter(|&at| features[at].is_some());
             let expected = || format!("one of {} that is given", names.join(", "));
-            at.ok_or_else(|| Error::argument("attention", argument, expected(), name))
+            at.ok_or_else(|| Error::argument("attention maps", argument, expected(), name))
         };
         let (q, k) = (place("query", query)?, place("key", key)?);
         let Some(fuser) = self.fuser.of_tokens() else {
-            return Err(Error::argument("attention", "fusion", "a fusion of tokens", self.kind));
+            return Err(Error::argument("attention maps", "fusion", "a fusion of tokens", self.kind));
         };
         let count = |m: usize| features[m].map_or(0, |own| own.cols / self.channels[m].width());
         let (query_length, key_length) = (count(q), count(k));
         let (rows, mut heads, mut values) = (presence.rows(), 0, vec![]);
         let all: Vec<u32> = (0..rows as u32).collect();
-        for some in all.chunks(self.rows_at_once(features)) {
+        for some in all.chunks(self.rows_at_once(features, true)) {
             let seen = self
                 .with_rows(&inputs, some, |tape, bound, batch| fuser.attention(tape, bound, batch, [q, k]))?;
             heads = seen.value().shape()[1];

@@ -226,8 +226,8 @@ impl FusionData {
     /// Refuses a modality that no training row has.
     fn is_learned(&self, modality: usize) -> Result<()> {
         if self.training_rows(modality).is_empty() {
-            let expected = format!("{} in at least one of the training rows", self.modalities[modality].name);
-            return Err(Error::argument("fuse", "presence", expected, "none"));
+            let expected = "to be there in at least one of the training rows";
+            return Err(Error::argument("fuse", self.modalities[modality].argument(), expected, "none"));
         }
         Ok(())
     }

@@ -51,11 +51,8 @@ fn classes(data: &FusionData) -> Result<(Vec<i64>, &[i64])> {
 fn having(data: &FusionData, m: usize, rows: &[u32], of_rows: &[i64]) -> Result<(Features, Vec<i64>)> {
     let rows: Vec<_> = rows.iter().copied().filter(|&row| data.is_there(m, row as usize)).collect();
     if rows.is_empty() {
-        let name = &data.modalities[m].name;
-        let expected = format!(
-            "{name} in some of the training rows, whichever fold is left out, and of the validation rows"
-        );
-        return Err(Error::argument("fusion", "presence", expected, "none"));
+        let expected = "to be there in some of the training rows, whichever fold is left out, and of the validation rows";
+        return Err(Error::argument("fusion", data.modalities[m].argument(), expected, "none"));
     }
     let labels = rows.iter().map(|&row| of_rows[row as usize]).collect();
     Ok((data.modalities[m].features.select(&rows)?, labels))

@@ -1,5 +1,7 @@
 //! Which fusion is trained, by name.
 
+use crate::error::{Error, Result};
+
 /// Which fusion is trained. Those of tokens are made for sequences; a vector is one token to them, and to the others a sequence is the
 /// mean of its tokens.
 ///
@@ -87,6 +89,58 @@ impl FusionKind {
     pub fn is_of_tokens(&self) -> bool {
         use FusionKind::{Concat, DeepSet, Gated, LowRank, Pooling, Tensor};
         !matches!(self, Concat | Gated | Tensor { .. } | LowRank { .. } | Pooling | DeepSet { .. })
+    }
+}
+
+/// What attention takes.
+const WIDEST_HEAD: usize = 256;
+/// Layers, and tokens between modalities.
+const MOST_LAYERS: usize = 1024;
+/// Any other size.
+const MOST: usize = 65536;
+
+impl FusionKind {
+    /// Refuses sizes that no fusion of so many modalities to `dim` can have, by their names here: before anything is made of them.
+    ///
+    /// ```
+    /// use crossmodal::fusion::FusionKind;
+    /// let merged = FusionKind::Merged { heads: 4, layers: 1 };
+    /// assert!(merged.check(3, 128).is_ok() && merged.check(3, 30).is_err());
+    /// assert!(FusionKind::CoAttention { heads: 4, layers: 1 }.check(3, 128).is_err()); // it is of two
+    /// ```
+    pub fn check(&self, modalities: usize, dim: usize) -> Result<()> {
+        let sizes = |sizes: &[(&'static str, usize, usize)]| {
+            let wrong = sizes.iter().find(|(_, size, most)| !(1..=*most).contains(size));
+            wrong.map_or(Ok(()), |(argument, size, most)| {
+                Err(Error::argument("fuse", *argument, format!("1 to {most}"), size))
+            })
+        };
+        let (heads, layers, latents, is_of_two) = match *self {
+            FusionKind::Concat | FusionKind::Gated | FusionKind::Pooling => return Ok(()),
+            FusionKind::Tensor { inner } => return sizes(&[("inner", inner, MOST)]),
+            FusionKind::LowRank { rank } => return sizes(&[("rank", rank, MOST)]),
+            FusionKind::DeepSet { hidden } => return sizes(&[("hidden", hidden, MOST)]),
+            FusionKind::CrossAttention { heads, layers }
+            | FusionKind::CoAttention { heads, layers }
+            | FusionKind::GatedCrossAttention { heads, layers } => (heads, layers, 1, true),
+            FusionKind::Merged { heads, layers } => (heads, layers, 1, false),
+            FusionKind::Bottleneck { heads, layers, latents }
+            | FusionKind::Resampler { heads, layers, latents } => (heads, layers, latents, false),
+        };
+        if is_of_two && modalities != 2 {
+            return Err(Error::argument("fuse", "fusion", "two modalities for this fusion", modalities));
+        }
+        if heads == 0 || !dim.is_multiple_of(heads) || dim / heads > WIDEST_HEAD {
+            let expected = format!("a divisor of the width {dim}, of at most {WIDEST_HEAD} features a head");
+            return Err(Error::argument("fuse", "heads", expected, heads));
+        }
+        sizes(&[("layers", layers, MOST_LAYERS), ("latents", latents, MOST_LAYERS)])
+    }
+
+    /// Every size that it has.
+    #[cfg(feature = "io")]
+    pub(super) fn sizes(&self) -> Vec<usize> {
+        self.to_string().split(' ').filter_map(|word| word.parse().ok()).collect()
     }
 }
 

@@ -110,6 +110,7 @@ fn logistic(arrays: &Arrays, name: &str, labels: &[i64]) -> Option<Logistic> {
         && !classes.is_empty()
         && classes.is_sorted_by(|a, b| a < b)
         && standardisation.deviation.len() == inputs
+        && standardisation.deviation.iter().all(|d| *d >= 0.)
         && arrays.get(&format!("{name}.weights"))?.shape == [inputs + 1, classes.len()]
         && l2.len() == 1;
     whole.then(|| Logistic { standardisation, weights, classes, l2: l2[0] })

@@ -149,7 +149,8 @@ impl LateRule {
         Ok(LateRule::Stacking(Logistic::fit(device, &train, &held, &Probe::default())?.0))
     }
 
-    /// Probabilities `[rows, classes]` of all from those of each; not normalised by [`LateRule::Maximum`].
+    /// Probabilities `[rows, classes]` of all from those of each; not normalised by [`LateRule::Maximum`]. In a row where no expert that has
+    /// a weight is there every class is as likely.
     ///
     /// Waits for the device. Errors: experts of different sizes, or other numbers of them or of rows than `presence`; weights that are
     /// not one an expert. Example: [`Experts`](super::Experts).
@@ -161,7 +162,7 @@ impl LateRule {
             |own: &Features| Ok(tape.constant(&Tensor::from_slice(device, &[rows, cols], &own.values)?));
         let all: Vec<Var> = experts.iter().map(tensor).collect::<Result<_>>()?;
         let all: Vec<_> = all.iter().collect();
-        let values = match self {
+        let mut values: Vec<f32> = match self {
             LateRule::Mean(weights) => weighted_mean(&tape, &all, weights, presence)?.value().to_vec()?,
             LateRule::Maximum => maximum(&tape, &all, presence)?.value().to_vec()?,
             LateRule::HardVote(weights) => {
@@ -183,6 +184,9 @@ impl LateRule {
                 values
             }
         };
+        // Where nobody who has a say is there, nothing is known.
+        let unknown = |row: &&mut [f32]| row.iter().all(|p| *p == 0.);
+        values.chunks_exact_mut(cols).filter(unknown).for_each(|row| row.fill(1. / cols as f32));
         Ok(Features { rows, cols, values })
     }
 }

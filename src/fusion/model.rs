@@ -188,21 +188,29 @@ impl FusionModel {
         let rows = presence.rows();
         let mut values = Vec::with_capacity(rows * self.told.width());
         let all: Vec<u32> = (0..rows as u32).collect();
-        for some in all.chunks(self.rows_at_once(features)) {
+        for some in all.chunks(self.rows_at_once(features, false)) {
             values.extend(self.predict_rows(&inputs, some)?);
         }
         Ok(Features { rows, cols: self.told.width(), values })
     }
 
     /// As many rows as keep what is between the layers at about 64 MiB.
-    pub(super) fn rows_at_once(&self, features: &[Option<&Features>]) -> usize {
+    pub(super) fn rows_at_once(&self, features: &[Option<&Features>], with_maps: bool) -> usize {
         let of_channel = |(own, channel): (&Option<&Features>, &Channel)| {
             let cols = own.map_or(channel.width(), |own| own.cols);
             // A token's MLP is four times as wide as it.
             let between = if self.kind.is_of_tokens() { 4 * self.dim * cols / channel.width() } else { 0 };
             cols.max(between)
         };
-        ((1 << 24) / features.iter().zip(&self.channels).map(of_channel).sum::<usize>().max(1)).max(1)
+        let tokens: usize = features
+            .iter()
+            .zip(&self.channels)
+            .filter_map(|(own, channel)| Some((*own)?.cols / channel.width()))
+            .sum();
+        let maps =
+            if with_maps { self.kind.sizes().first().map_or(0, |heads| heads * tokens * tokens) } else { 0 };
+        let row = features.iter().zip(&self.channels).map(of_channel).sum::<usize>() + maps;
+        ((1 << 24) / row.max(1)).max(1)
     }
 
     /// Some rows as the fusion takes them, and what is done with them.

@@ -1,7 +1,7 @@
 //! A trained fusion in a file, and back.
 
-use super::class_names;
 use super::model::{Channel, FusionModel, Told};
+use super::{FusionKind, class_names};
 use crate::align::Standardisation;
 use crate::device::Device;
 use crate::dtype::HostData;
@@ -91,22 +91,33 @@ fn parse(
         let (mean, deviation) = (f64s(format!("{name}.mean"))?, f64s(format!("{name}.deviation"))?);
         let standardisation = Standardisation { mean, deviation };
         let source = metadata.get(&format!("{name}_source"))?.clone();
-        let whole = standardisation.mean.len() == standardisation.deviation.len();
+        let whole = standardisation.mean.len() == standardisation.deviation.len()
+            && standardisation.deviation.iter().all(|d| *d >= 0.);
         let (name, is_of_tokens) = (name.to_string(), of_tokens.contains(&name));
         whole.then_some(Channel { name, source, is_of_tokens, standardisation })
     };
     let channels = metadata.get("modalities")?.split(' ').map(channel).collect::<Option<Vec<_>>>()?;
     let told = match (metadata.get("classes"), metadata.get("value")) {
         (Some(labels), _) => {
-            Told::Classes(labels.split(' ').map(|label| label.parse().ok()).collect::<Option<_>>()?)
+            let labels = labels.split(' ').map(|label| label.parse().ok()).collect::<Option<Vec<i64>>>()?;
+            Told::Classes(Some(labels).filter(|labels| labels.is_sorted_by(|a, b| a < b))?)
         }
         (None, Some(value)) => {
             let (mean, deviation) = value.split_once(' ')?;
-            Told::Value { mean: mean.parse().ok()?, deviation: deviation.parse().ok()? }
+            let (mean, deviation): (f64, f64) = (mean.parse().ok()?, deviation.parse().ok()?);
+            let fits = |v: f64| v.is_finite() && v.abs() <= f64::from(f32::MAX);
+            (fits(mean) && fits(deviation) && deviation > 0.).then_some(Told::Value { mean, deviation })?
         }
         (None, None) => return None,
     };
-    let (kind, dim) = (metadata.get("fusion")?.parse().ok()?, metadata.get("dim")?.parse().ok()?);
+    let kind: FusionKind = metadata.get("fusion")?.parse().ok()?;
+    let dim = metadata.get("dim")?.parse().ok()?;
+    // Sizes that are not those of what is stored would be made first, whatever they are.
+    let stored = arrays.values().map(|own| own.shape.iter().product::<usize>()).sum::<usize>();
+    let output = arrays.get("parameter.output.weight")?;
+    if output.shape != [dim, told.width()] || kind.sizes().iter().any(|size| *size > stored) {
+        return None;
+    }
     let epoch = metadata.get("epoch")?.parse().ok()?;
     let class_names = class_names::parse(metadata, told.width())?;
     let model = FusionModel::new(device, channels, kind, dim, told, 0);

@@ -102,6 +102,7 @@ impl FusionRecipe {
                 return refuse(argument, expected.into(), format!("{value:?}"));
             }
         }
+        self.kind.check(data.modalities.len(), self.dim)?;
         match &data.target {
             Target::Classes { labels, .. } if labels.len() < 2 => {
                 refuse("target", "at least two classes".into(), labels.len().to_string())

@@ -58,37 +58,6 @@ fn numbered(options: &EncoderOptions, block: usize) -> EncoderOptions {
     EncoderOptions { first_dropout: options.first_dropout + 16 * block as u64, ..*options }
 }
 
-/// Refuses sizes by the names that they have in a [`FusionKind`].
-fn check_sizes(kind: FusionKind, modalities: usize, dim: usize) -> Result<()> {
-    let (heads, layers, latents, is_of_two) = match kind {
-        FusionKind::CrossAttention { heads, layers }
-        | FusionKind::CoAttention { heads, layers }
-        | FusionKind::GatedCrossAttention { heads, layers } => (heads, layers, 1, true),
-        FusionKind::Merged { heads, layers } => (heads, layers, 1, false),
-        FusionKind::Bottleneck { heads, layers, latents }
-        | FusionKind::Resampler { heads, layers, latents } => (heads, layers, latents, false),
-        _ => return Ok(()),
-    };
-    if is_of_two && modalities != 2 {
-        return Err(Error::argument("fuse", "fusion", "two modalities for this fusion", modalities));
-    }
-    if heads == 0 || !dim.is_multiple_of(heads) || dim / heads > WIDEST_HEAD {
-        let expected = format!("a divisor of the width {dim}, of at most {WIDEST_HEAD} features a head");
-        return Err(Error::argument("fuse", "heads", expected, heads));
-    }
-    for (argument, count) in [("layers", layers), ("latents", latents)] {
-        if count == 0 || count > MOST {
-            return Err(Error::argument("fuse", argument, format!("1 to {MOST}"), count));
-        }
-    }
-    Ok(())
-}
-
-/// What attention takes.
-const WIDEST_HEAD: usize = 256;
-/// Layers, and tokens between modalities.
-const MOST: usize = 1024;
-
 impl Fusion {
     fn new(
         device: &Device,
@@ -98,7 +67,7 @@ impl Fusion {
         (modalities, dim): (usize, usize),
         random: &mut impl Rng,
     ) -> Result<Fusion> {
-        check_sizes(kind, modalities, dim)?;
+        kind.check(modalities, dim)?;
         let widths = vec![dim; modalities];
         let block = |i: usize| format!("{name}.blocks.{i}");
         match kind {
@@ -281,10 +250,10 @@ impl TokenFuser {
         if !self.fusion.has([query, key], self.widths.len()) {
             let expected = "a fusion with attention from one modality to the other";
             let got = format!("none from modality {query} to {key}");
-            return Err(Error::argument("attention", "fusion", expected, got));
+            return Err(Error::argument("attention maps", "fusion", expected, got));
         }
         let (_, _, weights) = self.fused(tape, bound, batch, None, Some([query, key]))?;
-        weights.ok_or_else(|| Error::argument("attention", "fusion", "attention", "none"))
+        weights.ok_or_else(|| Error::argument("attention maps", "fusion", "attention", "none"))
     }
 
     /// What the fusion makes of the projected tokens, these, and what it saw.

@@ -84,7 +84,8 @@ impl FusionTrainer {
             Target::Values(values) => {
                 let rows = Features { rows: values.len(), cols: 1, values: values.clone() };
                 let Standardisation { mean, deviation } = Standardisation::fit(&rows, &data.split.train);
-                Told::Value { mean: mean[0], deviation: deviation[0] + 1e-6 }
+                // In whatever unit they are; those that are all the same have none.
+                Told::Value { mean: mean[0], deviation: if deviation[0] > 0. { deviation[0] } else { 1. } }
             }
         };
         let model = FusionModel::new(device, channels, recipe.kind, recipe.dim, told, recipe.seed)?;

@@ -33,7 +33,7 @@ pub use mapped::MappedFeatures;
 pub use npy::{write_npy, write_npy_array, write_npy_u32};
 pub use shards::shards;
 pub use source::Source;
-pub use tokens::{Tokens, read_tokens};
+pub use tokens::{Tokens, read_shape, read_tokens};
 
 use crate::error::{Error, Result};
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! Several feature vectors a row: patches of a picture, pieces of a text.
 
-use super::{Source, read_stored};
+use super::{Source, locate, read_stored};
 use crate::error::{Error, Result};
 
 /// Stored token features on the host, row-major: column `c` of token `t` of row `r` is `values[(r * length + t) * width + c]`.
@@ -73,6 +73,21 @@ impl Tokens {
 /// ```
 pub fn read_tokens(source: &Source) -> Result<Tokens> {
     read_stored(source)?.tokens()
+}
+
+/// The axes of a stored array, without reading what it holds.
+///
+/// # Errors
+///
+/// [`Error::File`] if the file or the tensor is missing, or is not of either format.
+///
+/// ```no_run
+/// use crossmodal::io::{Source, read_shape};
+/// assert_eq!(read_shape(&Source::parse("emoji_tokens.safetensors#text_tokens"))?, [1911, 32, 32]);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+pub fn read_shape(source: &Source) -> Result<Vec<usize>> {
+    Ok(locate(source)?.0.shape)
 }
 
 #[cfg(test)]

@@ -133,13 +133,13 @@ fn a_presence_that_does_not_fit_is_refused() {
     }
     place.refuse(
         &format!("{LABELLED} --present text=untrained.safetensors --out none"),
-        &["--present: expected text in at least one of the training rows", "none"],
+        &["expected to be there in at least one of the training rows", "none"],
     );
     // What trains does without it among the validation rows; a regression of it does not.
     place.succeed(&format!("{LABELLED} --epochs 1 --present text=unvalidated.safetensors --out trained"));
     place.refuse(
         &format!("{LABELLED} --fusion mean --present text=unvalidated.safetensors --out none"),
-        &["--present: expected text in some of the training rows", "of the validation rows"],
+        &["expected to be there in some of the training rows", "of the validation rows"],
     );
     // A modality without features cannot be there.
     place.refuse(

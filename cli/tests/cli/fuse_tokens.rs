@@ -79,6 +79,52 @@ fn a_fusion_of_tokens_is_applied() {
     assert!(place.bytes("again/fusion.safetensors") == place.bytes("merged/fusion.safetensors"));
 }
 
+/// A fusion of vectors takes the mean of tokens; one of tokens takes those of rows that have one at most.
+#[test]
+fn vectors_and_tokens_stand_for_each_other() {
+    let place = place();
+    let (means, _) = words(&place);
+    write_npy(&place.path("means.npy"), ROWS, 4, &means).unwrap();
+    let of_means =
+        INPUTS.replace("text=words.npy", "text=means.npy").replace("--lengths text=length.npy", "");
+    for fusion in ["gmu", "merged", "mean"] {
+        let recipe = if fusion == "mean" { "" } else { "--epochs 1 --dim 8 --batch-size 16" };
+        place.succeed(&format!("{of_means} --fusion {fusion} {recipe} --out {fusion}"));
+        let of = |given: &str, out: &str| {
+            let line = format!("predict --model {fusion}/fusion.safetensors --device cpu --modality {given}");
+            place.succeed(&format!("{line} --out {fusion}-{out}.npy"));
+            place.bytes(&format!("{fusion}-{out}.npy"))
+        };
+        let tokens = of("text=words.npy --lengths text=length.npy", "tokens");
+        assert!(tokens == of("text=means.npy", "means"), "{fusion}");
+    }
+    // The sequences of a batch may be one token long, and that may be missing.
+    place.succeed(&format!("{INPUTS} --fusion merged {RECIPE} --out tokens"));
+    let first: Vec<f32> = (0..ROWS * 4).map(|i| (i as f32 * 0.3).cos()).collect();
+    write_npy_array(&place.path("one.npy"), &[ROWS, 1, 4], &first).unwrap();
+    lengths(&place.path("some.npy"), &(0..ROWS).map(|row| row % 2).collect::<Vec<_>>());
+    let line = "predict --model tokens/fusion.safetensors --device cpu --modality image=patches.npy";
+    place.succeed(&format!("{line} --out image.npy"));
+    place.succeed(&format!("{line} --modality text=one.npy --lengths text=some.npy --out one-p.npy"));
+    let read =
+        |name: &str| read_features(&Source::parse(&place.path(name).display().to_string())).unwrap().values;
+    let (image, both) = (read("image.npy"), read("one-p.npy"));
+    for row in 0..ROWS {
+        assert_eq!(image[row * 3..][..3] == both[row * 3..][..3], row % 2 == 0, "row {row}");
+    }
+    // A width that four heads do not divide.
+    place.succeed(&format!("{INPUTS} --fusion merged --epochs 1 --dim 6 --out six"));
+    assert_eq!(place.json("six/metrics.json")["fusions"][0]["kind"], "merged 3 1");
+    place.refuse(
+        "attend --model gmu/fusion.safetensors --query text=words.npy --key image=patches.npy --device cpu",
+        &["words.npy: expected a vector a row", "modality text", "got 3 tokens"],
+    );
+    place.refuse(
+        "attend --model mean/fusion.safetensors --query text=means.npy --key image=patches.npy --device cpu",
+        &["--model mean/fusion.safetensors", "got a late fusion"],
+    );
+}
+
 #[test]
 fn lengths_that_do_not_fit_are_refused() {
     let place = place();
@@ -89,7 +135,10 @@ fn lengths_that_do_not_fit_are_refused() {
     for (line, words) in [
         (of("image=short.npy"), ["short.npy: expected 60 rows", "got 2"]),
         (of("text=long.npy"), ["--lengths text=long.npy: expected 0 to 3", "got 4 in row 0"]),
-        (of("text=none.npy"), ["text in at least one of the training rows", "none"]),
+        (
+            of("text=none.npy"),
+            ["--modality text=words.npy: expected to be there in at least one of the training rows", "none"],
+        ),
         (of("sound=length.npy"), ["--lengths sound=length.npy: expected one that has tokens", "text, image"]),
         (format!("{INPUTS} --lengths text=length.npy"), ["--lengths text=length.npy", "given twice"]),
         (
@@ -101,6 +150,13 @@ fn lengths_that_do_not_fit_are_refused() {
             ["--heads: expected a divisor of the width 8", "got 3"],
         ),
         (format!("{INPUTS} --fusion merged --layers 0"), ["--layers: expected 1 to", "got 0"]),
+        // Found before anything is trained.
+        (
+            format!("{INPUTS} --all --dim 8 --heads 3"),
+            ["--heads: expected a divisor of the width 8", "got 3"],
+        ),
+        (format!("{INPUTS} --all --rank 0"), ["--rank: expected 1 to", "got 0"]),
+        (format!("{INPUTS} --fusion deepset --hidden 0"), ["--hidden: expected 1 to", "got 0"]),
         (format!("{INPUTS} --heads 2"), ["--heads is for fusions by attention", "got --fusion gmu"]),
         (
             format!("{INPUTS} --fusion merged --latents 2"),
@@ -199,6 +255,7 @@ fn tokens_are_aligned_by_their_mean_and_projected_one_by_one() {
     place.succeed(&format!("{} --lengths text=length.npy --out tokens", line("words.npy")));
     place.succeed(&format!("{} --out means", line("means.npy")));
     assert!(place.bytes("tokens/text.npy") == place.bytes("means/text.npy"));
+    assert_eq!(place.json("tokens/metrics.json")["lengths"]["text"], "length.npy");
     // A run of tokens goes on by itself.
     let more = "--lengths text=length.npy --out stopped";
     place.succeed(&format!("{} {more} --stop-after 1", line("words.npy")));
