@@ -338,6 +338,8 @@ fn what_cannot_be_trained_is_refused() {
     assert!(said(model.predict(&[Some(&features(5, 0))]).unwrap_err()).contains("expected 2 modalities"));
     let narrow = model.predict(&[Some(&features(4, 0)), None]).unwrap_err();
     assert!(said(narrow).contains("modality image: expected 240 x 5 values, got 240 x 4 of 960 values"));
+    let three = model.predict_with(&[Some(&features(5, 0)), None], &Presence::all(ROWS, 3)).unwrap_err();
+    assert!(said(three).contains("presence: expected 2 modalities, got 3"));
     let short = model.predict_with(&[Some(&features(5, 0)), None], &Presence::all(3, 2)).unwrap_err();
     assert!(said(short).contains("expected 3 x 5"));
 }

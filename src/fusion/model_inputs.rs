@@ -27,6 +27,14 @@ impl<'a> Inputs<'a> {
         lengths: &'a [Option<&'a [u32]>],
         presence: &Presence,
     ) -> Result<Inputs<'a>> {
+        for (argument, count) in
+            [("features", features.len()), ("lengths", lengths.len()), ("presence", presence.modalities())]
+        {
+            if count != channels.len() {
+                let expected = format!("{} modalities", channels.len());
+                return Err(Error::argument("predict", argument, expected, count));
+            }
+        }
         let given: Vec<_> = features.iter().map(Option::is_some).collect();
         let inputs = Inputs { features, lengths, presence: presence.of_given(&given)? };
         inputs.check(channels)?;
@@ -37,15 +45,6 @@ impl<'a> Inputs<'a> {
         let refuse = |argument: String, expected: String, got: String| {
             Err(Error::argument("predict", argument, expected, got))
         };
-        for (argument, count) in [
-            ("features", self.features.len()),
-            ("lengths", self.lengths.len()),
-            ("presence", self.presence.modalities()),
-        ] {
-            if count != channels.len() {
-                return refuse(argument.into(), format!("{} modalities", channels.len()), count.to_string());
-            }
-        }
         let rows = self.presence.rows();
         for ((channel, own), lengths) in channels.iter().zip(self.features).zip(self.lengths) {
             let Some(own) = own else { continue };
