@@ -27,8 +27,13 @@ const MORE: &str = "\
 FILE is .npy or .safetensors#TENSOR, [rows, tokens, columns] or [rows, columns];
 row i of the queries looks at row i of the keys: softmax(q k' * scale) for each
 head, heads side by side in the columns. With --model it is what the tokens of
-a trained fusion look at: cross-attention and gated-cross-attention, the first
-modality at the second; co-attention, either at the other; merged, any at any.
+a trained fusion look at in its last layer: cross-attention and gated-cross-
+attention, the first modality at the second; co-attention, either at the other;
+merged, any at any, where a part goes to their own modality.
+
+Features of two encoders are no match for one another: align and project them
+first. Of rows of length 1, as project writes them, --scale 10 tells more than
+the default.
 
 WORDS has the tokens' names, separated by spaces: the column tokens of a .tsv
 file with a header, or a line for each row in any other file.";
@@ -161,7 +166,9 @@ impl Args {
         let path = |path: &Option<PathBuf>| json!(path.as_ref().map(|path| path.display().to_string()));
         let (width, heads) = (sides.query.width, self.heads());
         let how = match trained {
-            Some(own) => vec![("model", path(&self.model)), ("fusion", json!(own.kind()))],
+            Some(own) => {
+                vec![("model", path(&self.model)), ("fusion", json!(own.kind())), ("layer", json!("last"))]
+            }
             None => vec![
                 ("columns", json!(width)),
                 ("heads", json!(heads)),
@@ -208,7 +215,16 @@ impl Sides {
         let weights = attention(&q, &k, &v, None, &options)?.weights;
         let values = weights.map(|weights| weights.to_vec::<f32>()).transpose()?.unwrap_or_default();
         let rows = self.rows.clone();
-        Ok(Maps { rows, heads, query_length: queries, key_length: keys, values, query_lengths, key_lengths })
+        Ok(Maps {
+            rows,
+            heads,
+            query_length: queries,
+            key_length: keys,
+            values,
+            query_lengths,
+            key_lengths,
+            is_whole: true,
+        })
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Maps {
     pub(crate) query_lengths: Vec<usize>,
     /// Keys of each of them.
     pub(crate) key_lengths: Vec<usize>,
+    /// Whether a query token looks nowhere else than at these keys: else its weights sum to less than 1.
+    pub(crate) is_whole: bool,
 }
 
 /// What tokens are called and how keys lie.
@@ -59,10 +61,14 @@ impl Maps {
             .collect()
     }
 
-    /// The mean entropy of a head's query tokens, in nats: from 0, one key, to the logarithm of the keys.
+    /// The mean entropy of a head's query tokens, of what goes to these keys, in nats: from 0, one key, to the logarithm of the keys.
     fn entropy(&self, row: usize, head: usize) -> f64 {
-        let plogp = |weight: f32| if weight > 0. { f64::from(weight) * f64::from(weight).ln() } else { 0. };
-        let sum: f64 = self.map(row, Some(head)).into_iter().map(plogp).sum();
+        let plogp = |p: f64| if p > 0. { p * p.ln() } else { 0. };
+        let of_token = |weights: &[f32]| -> f64 {
+            let all: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+            weights.iter().map(|weight| plogp(f64::from(*weight) / all.max(f64::MIN_POSITIVE))).sum()
+        };
+        let sum: f64 = self.map(row, Some(head)).chunks(self.key_lengths[row]).map(of_token).sum();
         // Not −0.
         0. - sum / self.query_lengths[row] as f64
     }
@@ -142,6 +148,7 @@ impl Maps {
             weights: &self.map(i, head),
             grid: labels.grid,
             background: labels.background.as_deref(),
+            is_whole: self.is_whole,
         };
         (name, picture.draw())
     }
@@ -155,12 +162,13 @@ impl Maps {
                 let name = |n: usize| keys.get(n).map_or(String::new(), |(key, _)| labels.key(i, *key));
                 let weight =
                     |n: usize| keys.get(n).map_or(String::new(), |(_, weight)| format!("{weight:.3}"));
-                vec![self.rows[i].to_string(), labels.query(i, query), name(0), name(1), weight(0), weight(1)]
+                let row = self.rows[i].to_string();
+                vec![row, labels.query(i, query), name(0), name(1), weight(0), weight(1)]
             };
             self.strongest(i).into_iter().map(line)
         });
         let table = table::columns(4, &std::iter::once(head).chain(strongest).collect::<Vec<_>>());
-        let mut title = "Strongest looks".to_string();
+        let mut title = format!("The {} strongest looks of a row", SHOWN.1);
         if self.heads > 1 {
             title += &format!(", mean of {} heads", self.heads);
         }
@@ -168,7 +176,7 @@ impl Maps {
             title += &format!(", {shown} of {rows} rows");
         }
         if labels.keys.is_none() && labels.grid.is_some() {
-            title += ", keys by line,column";
+            title += ", keys by line,column from 0";
         }
         let pictures = if self.heads > 1 { "row-N.svg, row-N-head-N.svg" } else { "row-N.svg" };
         let files = format!("{}: {MAPS}, {ABOUT}, {pictures}", folder.display());
@@ -180,7 +188,10 @@ impl Maps {
 
 impl Labels {
     fn query(&self, row: usize, query: usize) -> String {
-        self.queries.as_ref().map_or(query.to_string(), |words| short(&words[row][query]))
+        // Words may stand there twice.
+        self.queries
+            .as_ref()
+            .map_or(query.to_string(), |words| format!("{query} {}", short(&words[row][query])))
     }
 
     fn key(&self, row: usize, key: usize) -> String {
@@ -211,7 +222,8 @@ mod tests {
         let values = vec![0.25, 0.75, 0., 0., 0., 0., 1., 0., 0., 0., 0., 0.];
         let lengths = (vec![1], vec![2]);
         let (query_lengths, key_lengths) = lengths;
-        Maps { rows: vec![4], heads: 2, query_length: 2, key_length: 3, values, query_lengths, key_lengths }
+        let (rows, is_whole) = (vec![4], true);
+        Maps { rows, heads: 2, query_length: 2, key_length: 3, values, query_lengths, key_lengths, is_whole }
     }
 
     #[test]

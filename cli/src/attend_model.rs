@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crossmodal::Device;
-use crossmodal::fusion::{FusionModel, Presence};
+use crossmodal::fusion::{FusionKind, FusionModel, Presence};
 use crossmodal::io::{Features, Source, Tokens};
 
 use crate::attend::Sides;
@@ -108,6 +108,7 @@ impl Trained {
             values: maps.values,
             query_lengths,
             key_lengths,
+            is_whole: !matches!(self.model.kind, FusionKind::Merged { .. }),
         })
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct Picture<'a> {
     pub(crate) grid: Option<[usize; 2]>,
     /// The keys' own picture, as a data URI.
     pub(crate) background: Option<&'a str>,
+    /// Whether a query token looks nowhere else.
+    pub(crate) is_whole: bool,
 }
 
 impl Picture<'_> {
@@ -85,9 +87,11 @@ impl Picture<'_> {
         }
         let what = if self.grid.is_some() { "A grid" } else { "A line" };
         let even = digits(1. / self.seen().max(1) as f64);
-        let meaning = format!(
-            "{what} for each query token, a cell for each key. Evenly spread, every weight would be {even}."
-        );
+        let rest = match self.is_whole {
+            true => format!("Evenly spread, every weight would be {even}."),
+            false => "The rest of a token's attention goes to its own modality.".to_string(),
+        };
+        let meaning = format!("{what} for each query token, a cell for each key. {rest}");
         for line in words.into_iter().chain(words::wrapped(&meaning, room)) {
             svg += &text((MARGIN, y), "start", QUIET, &line);
             y += 18.;

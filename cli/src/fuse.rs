@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crossmodal::fusion::FusionKind;
+use crossmodal::fusion::{FusionKind, FusionReport};
 use crossmodal::io::write_atomically;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -109,7 +109,17 @@ pub(crate) fn run(args: &Args) -> Outcome {
     for name in names {
         bar.set_message(name.word());
         let fused = match args.recipe.way(name) {
-            Way::Trained(kind) => trained(&device, &data, &recipe(kind)),
+            Way::Trained(kind) => {
+                let (recipe, word) = (recipe(kind), name.word());
+                let tell = |report: &FusionReport| {
+                    let (epoch, score) = (report.epoch, report.validation);
+                    bar.set_message(format!(
+                        "{word}, epoch {epoch}/{}, validation {score:.1} %",
+                        recipe.epochs
+                    ));
+                };
+                trained(&device, &data, &recipe, &tell)
+            }
             late => way(&device, &data, seed, &late, &mut experts),
         };
         let fused = fused.map_err(said)?;

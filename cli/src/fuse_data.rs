@@ -55,6 +55,11 @@ impl DataArgs {
         if is_regression && self.class_names.is_some() {
             return Err(Failure::new("--class-names is for --task class"));
         }
+        let names: Vec<_> = self.modality.iter().map(|(name, _)| name).collect();
+        if let Some(at) = (1..names.len()).find(|&at| names[..at].contains(&names[at])) {
+            let (name, source) = &self.modality[at];
+            return Err(Failure::new(format!("--modality {name}={source}: {name} is given twice")));
+        }
         let mut inputs = if self.modality.is_empty() && self.labels.is_none() {
             if is_regression {
                 let expected =
@@ -94,7 +99,10 @@ impl DataArgs {
                 Target::Values(values)
             }
             (_, Some(source)) => {
-                let labels = read_integers(source)?;
+                let labels = read_integers(source).map_err(|error| match read_numbers(source) {
+                    Ok(_) => Failure::new(format!("--labels {error}; --task regression tells numbers")),
+                    Err(_) => error.into(),
+                })?;
                 check_same("rows", first, (source, labels.len()))?;
                 Target::of_labels(&labels)
             }

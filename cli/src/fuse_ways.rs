@@ -81,7 +81,7 @@ pub(crate) fn single(device: &Device, data: &FusionData, recipe: &FusionRecipe, 
     let mut data = FusionData::new(vec![own], data.target.clone(), data.split.clone())?;
     (data.tokens, data.present) = (vec![tokens], vec![present]);
     if let Target::Values(_) = data.target {
-        let fused = trained(device, &data, recipe)?;
+        let fused = trained(device, &data, recipe, &|_| {})?;
         return Ok(Fused { name, ..fused });
     }
     let data = data.pooled();
@@ -123,12 +123,18 @@ pub(crate) fn way(
     Ok(Fused { name: String::new(), validation, test, model, recipe: None, log: vec![] })
 }
 
-/// Trains a fusion and scores it.
-pub(crate) fn trained(device: &Device, data: &FusionData, recipe: &FusionRecipe) -> Result<Fused> {
+/// Trains a fusion and scores it; `tell` is told of every epoch.
+pub(crate) fn trained(
+    device: &Device,
+    data: &FusionData,
+    recipe: &FusionRecipe,
+    tell: &dyn Fn(&FusionReport),
+) -> Result<Fused> {
     let mut trainer = FusionTrainer::new(device, data, recipe)?;
     let mut log = vec![];
     while !trainer.is_done() {
         log.push(trainer.epoch()?);
+        log.last().into_iter().for_each(tell);
     }
     let model = trainer.best()?;
     let test = match &data.target {

@@ -124,7 +124,7 @@ fn what_cannot_be_fused_is_refused() {
         (format!("{INPUTS} --epochs 0").replacen(" --epochs 3", "", 1), ["--epochs: expected 1 to", "got 0"]),
         (
             format!("{INPUTS} --modality image=left.npy"),
-            ["--modality image=left.npy: expected one view", "got 2"],
+            ["--modality image=left.npy: image is given twice", "image"],
         ),
         (format!("{INPUTS} --fusion tensor --inner 300"), ["--inner: expected at most 65536", "300"]),
         (INPUTS.replacen("--labels pair.safetensors#split", "", 1), ["--labels FILE", "missing"]),

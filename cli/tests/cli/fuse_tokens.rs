@@ -210,6 +210,14 @@ fn what_a_trained_fusion_looks_at_is_drawn() {
             }
         }
         let about = place.json(&format!("{out}/attention.json"));
+        let picture = String::from_utf8(place.bytes(&format!("{out}/row-1.svg"))).unwrap();
+        let words = ["Evenly", "The rest"];
+        assert!(picture.contains(words[usize::from(name == "merged")]), "{picture}");
+        assert!(!picture.contains(words[usize::from(name != "merged")]), "{picture}");
+        assert_eq!(about["layer"], "last");
+        // Entropies are of what goes to these keys.
+        let entropy = about["maps"][0]["entropy"][0].as_f64().unwrap();
+        assert!(entropy > 0. && entropy <= (PATCHES as f64).ln() + 1e-6, "{name}: {entropy}");
         assert_eq!(about["fusion"].as_str().unwrap().split(' ').next(), Some(name));
         let pictures = names(&place.path(&out)).iter().filter(|name| name.ends_with(".svg")).count();
         assert_eq!(pictures, 2 * 3);
