@@ -212,7 +212,7 @@ fn on_cpu(
     let bias: Option<Vec<f32>> = bias.map(|bias| bias.iter().map(|&v| v as f32).collect());
     let mut out = cpu::matmul(&cpu::f32s(a), &cpu::f32s(b), bias.as_deref(), options.scale as f32, shape);
     if let Some(kind) = options.activation {
-        out.iter_mut().for_each(|v| *v = kind.apply(f64::from(*v)) as f32);
+        out = cpu::unary(kind, &out);
     }
     cpu::tensor(out_shape, a.dtype(), out)
 }
