@@ -61,7 +61,7 @@ fn run(
     };
     let x: Vec<Var> = features.iter().map(leaf).collect();
     let batch = TokenBatch { tokens: &x.iter().collect::<Vec<_>>(), masks: &[], presence };
-    let h = fuser.forward(&tape, &bound, &batch, None).unwrap();
+    let h = fuser.forward(&tape, &bound, &batch).unwrap();
     let upstream = Tensor::from_f64(device, &[ROWS, DIM], dtype, noise(ROWS * DIM, 5.)).unwrap();
     let gradients = tape.backward_from(&h, &upstream).unwrap();
     let values = |tensor: &Tensor| tensor.to_f64_vec().unwrap();
@@ -342,7 +342,7 @@ fn what_does_not_fit_is_refused() {
     };
     let forward = |x: &[&Var], presence: &Presence| {
         let batch = TokenBatch { tokens: x, masks: &[], presence };
-        fuser.forward(&tape, &parameters.on(&tape), &batch, None).unwrap_err().to_string()
+        fuser.forward(&tape, &parameters.on(&tape), &batch).unwrap_err().to_string()
     };
     let all = Presence::all(ROWS, 2);
     assert!(forward(&[&x(ROWS, 4)], &all).contains("tokens: expected one for each of 2 modalities, got 1"));

@@ -2,6 +2,8 @@
 #![cfg(feature = "io")]
 
 mod common;
+#[path = "common/fusing.rs"]
+mod fusing;
 
 use crossmodal::Device;
 use crossmodal::align::{Modality, Split};
@@ -14,13 +16,8 @@ use crossmodal::io::{Array, Features, read_metadata, read_safetensors, write_saf
 
 const ROWS: usize = 120;
 
-fn noise(i: usize) -> f32 {
-    let v = ((i as f64 + 1.) * 12.9898).sin() * 43758.5453;
-    (v - v.floor()) as f32 * 2. - 1.
-}
-
 fn features(cols: usize, first: usize) -> Features {
-    Features { rows: ROWS, cols, values: (0..ROWS * cols).map(|i| noise(first + i)).collect() }
+    fusing::features(ROWS, cols, first)
 }
 
 /// Three classes with labels of their own, the last of which no row with a text has.

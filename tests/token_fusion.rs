@@ -95,7 +95,7 @@ fn run(
     };
     let x: Vec<Var> = given.iter().map(leaf).collect();
     let batch = TokenBatch { tokens: &x.iter().collect::<Vec<_>>(), masks, presence };
-    let h = fuser.forward(&tape, &bound, &batch, None).unwrap();
+    let h = fuser.forward(&tape, &bound, &batch).unwrap();
     assert_eq!(h.value().shape(), [ROWS, DIM]);
     let upstream = Tensor::from_f64(device, &[ROWS, DIM], dtype, noise(ROWS * DIM, 5.)).unwrap();
     let gradients = tape.backward_from(&h, &upstream).unwrap();

@@ -7,7 +7,7 @@ use super::{
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::Result;
-use crate::nn::{Bound, DropoutStep, Parameters};
+use crate::nn::{Bound, Parameters};
 use rand::Rng;
 
 /// A fusion with its layers: features of every modality to one vector.
@@ -21,7 +21,7 @@ use rand::Rng;
 /// let zeros = |shape: &[usize]| tape.leaf(&Tensor::zeros(&Device::Cpu, shape, DType::F32).unwrap());
 /// let (image, text) = (zeros(&[5, 3]), zeros(&[5, 7, 2])); // a vector, and a sequence of seven
 /// let batch = TokenBatch { tokens: &[&image, &text], masks: &[], presence: &Presence::all(5, 2) };
-/// let h = fuser.forward(&tape, &parameters.on(&tape), &batch, None)?;
+/// let h = fuser.forward(&tape, &parameters.on(&tape), &batch)?;
 /// assert_eq!(h.value().shape(), [5, 4]);
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
@@ -83,18 +83,12 @@ impl Fuser {
     }
 
     /// Features `[rows, width]` or tokens `[rows, length, width]` of each modality to `[rows, dim]`. A fusion of vectors takes the mean of
-    /// the tokens that are there, one of tokens a vector as a single token. While training with the step of its dropout, else with none.
+    /// the tokens that are there, one of tokens a vector as a single token.
     ///
     /// Errors: other modalities, rows, widths or masks; the operations'. Example: [`Fuser`].
-    pub fn forward(
-        &self,
-        tape: &Tape,
-        bound: &Bound,
-        batch: &TokenBatch<'_>,
-        step: Option<&DropoutStep>,
-    ) -> Result<Var> {
+    pub fn forward(&self, tape: &Tape, bound: &Bound, batch: &TokenBatch<'_>) -> Result<Var> {
         if let Fusion::Tokens(own) = &self.fusion {
-            return own.forward(tape, bound, batch, step);
+            return own.forward(tape, bound, batch);
         }
         let (pooled, presence) = batch.pooled(tape, &self.widths)?;
         let (features, presence) = (&pooled.iter().collect::<Vec<_>>()[..], &presence);

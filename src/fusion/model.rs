@@ -8,7 +8,7 @@ use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::io::Features;
-use crate::nn::{Bound, DropoutStep, Linear, Parameters, generator};
+use crate::nn::{Bound, Linear, Parameters, generator};
 use crate::ops::dropout::DROPOUT;
 use crate::ops::{Dropout, Unary, softmax};
 use crate::tensor::Tensor;
@@ -148,9 +148,9 @@ impl FusionModel {
         tape: &Tape,
         bound: &Bound,
         batch: &TokenBatch<'_>,
-        (step, dropout): (Option<&DropoutStep>, Option<Dropout>),
+        dropout: Option<Dropout>,
     ) -> Result<Var> {
-        let fused = self.fuser.forward(tape, bound, batch, step)?;
+        let fused = self.fuser.forward(tape, bound, batch)?;
         let mut h = unary(tape, Unary::Gelu, &fused)?;
         if let Some(dropout) = dropout {
             h = tape.apply(&DROPOUT, dropout, &[&h])?;
@@ -243,10 +243,8 @@ impl FusionModel {
     }
 
     fn predict_rows(&self, inputs: &Inputs<'_>, rows: &[u32]) -> Result<Vec<f32>> {
-        let forward = |tape: &Tape, bound: &Bound, batch: &TokenBatch<'_>| {
-            self.forward(tape, bound, batch, (None, None))
-        };
-        let told = self.with_rows(inputs, rows, forward)?;
+        let told =
+            self.with_rows(inputs, rows, |tape, bound, batch| self.forward(tape, bound, batch, None))?;
         match self.told {
             Told::Classes(_) => softmax(told.value())?.to_vec(),
             Told::Value { mean, deviation } => {

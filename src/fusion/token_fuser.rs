@@ -8,7 +8,7 @@ use super::{
 use crate::autograd::{Tape, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{Bound, DropoutStep, EncoderOptions, LayerNorm, Linear, Parameters};
+use crate::nn::{Bound, EncoderOptions, LayerNorm, Linear, Parameters};
 use crate::ops::AttentionWeights;
 use crate::ops::concat::SPLIT;
 use rand::Rng;
@@ -31,7 +31,7 @@ use rand::Rng;
 /// let (image, text) = (tokens(&[2, 9, 3]), tokens(&[2, 4, 2]));
 /// let words = Mask::keep(&[2, 4], &[true, true, true, true, true, false, false, false]);
 /// let batch = TokenBatch { tokens: &[&image, &text], masks: &[None, Some(&words)], presence: &Presence::all(2, 2) };
-/// let h = fuser.forward(&tape, &parameters.on(&tape), &batch, None)?;
+/// let h = fuser.forward(&tape, &parameters.on(&tape), &batch)?;
 /// assert_eq!(h.value().shape(), [2, 8]);
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
@@ -53,11 +53,6 @@ enum Fusion {
     Resampler(Resampler),
 }
 
-/// The first dropout's number of a block, far enough from the next one's.
-fn numbered(options: &EncoderOptions, block: usize) -> EncoderOptions {
-    EncoderOptions { first_dropout: options.first_dropout + 16 * block as u64, ..*options }
-}
-
 impl Fusion {
     fn new(
         device: &Device,
@@ -73,25 +68,17 @@ impl Fusion {
         match kind {
             FusionKind::CrossAttention { heads, layers } => {
                 let options = EncoderOptions::new(dim, heads);
-                let one = |i| {
-                    CrossAttention::new(device, parameters, &block(i), dim, &numbered(&options, i), random)
-                };
+                let one = |i| CrossAttention::new(device, parameters, &block(i), dim, &options, random);
                 Ok(Fusion::Cross((0..layers).map(one).collect::<Result<_>>()?))
             }
             FusionKind::GatedCrossAttention { heads, layers } => {
                 let options = EncoderOptions::new(dim, heads);
-                let one = |i| {
-                    let own = numbered(&options, i);
-                    GatedCrossAttention::new(device, parameters, &block(i), dim, &own, random)
-                };
+                let one = |i| GatedCrossAttention::new(device, parameters, &block(i), dim, &options, random);
                 Ok(Fusion::Gated((0..layers).map(one).collect::<Result<_>>()?))
             }
             FusionKind::CoAttention { heads, layers } => {
-                let options = EncoderOptions::new(dim, heads);
-                let one = |i| {
-                    let own = [2 * i, 2 * i + 1].map(|number| numbered(&options, number));
-                    CoAttention::new(device, parameters, &block(i), &own, random)
-                };
+                let options = [EncoderOptions::new(dim, heads); 2];
+                let one = |i| CoAttention::new(device, parameters, &block(i), &options, random);
                 Ok(Fusion::Co((0..layers).map(one).collect::<Result<_>>()?))
             }
             FusionKind::Merged { heads, layers } => {
@@ -120,7 +107,6 @@ impl Fusion {
         tape: &Tape,
         bound: &Bound,
         batch: &TokenBatch<'_>,
-        step: Option<&DropoutStep>,
         ask: Option<[usize; 2]>,
     ) -> Result<(Vec<Var>, Option<Var>)> {
         let mut tokens: Vec<Var> = batch.tokens.iter().map(|x| (*x).clone()).collect();
@@ -132,27 +118,27 @@ impl Fusion {
             Fusion::Cross(blocks) => {
                 for (i, block) in blocks.iter().enumerate() {
                     let own = TokenBatch { tokens: &[&tokens[0], &tokens[1]], masks, presence };
-                    let y = block.forward_with_weights(tape, bound, &own, step, of(i, blocks.len()))?;
+                    let y = block.forward_with_weights(tape, bound, &own, None, of(i, blocks.len()))?;
                     (tokens[0], seen) = (y.out, y.weights);
                 }
             }
             Fusion::Gated(blocks) => {
                 for (i, block) in blocks.iter().enumerate() {
                     let own = TokenBatch { tokens: &[&tokens[0], &tokens[1]], masks, presence };
-                    let y = block.forward_with_weights(tape, bound, &own, step, of(i, blocks.len()))?;
+                    let y = block.forward_with_weights(tape, bound, &own, None, of(i, blocks.len()))?;
                     (tokens[0], seen) = (y.out, y.weights);
                 }
             }
             Fusion::Co(blocks) => {
                 for (i, block) in blocks.iter().enumerate() {
                     let own = TokenBatch { tokens: &[&tokens[0], &tokens[1]], masks, presence };
-                    let y = block.forward_with_weights(tape, bound, &own, step, of(i, blocks.len()))?;
+                    let y = block.forward_with_weights(tape, bound, &own, None, of(i, blocks.len()))?;
                     seen = ask.and_then(|[query, _]| y[query].weights.clone());
                     tokens = y.map(|own| own.out).into();
                 }
             }
             Fusion::Merged(own) => {
-                let (y, all) = own.forward_with_weights(tape, bound, batch, step, weights)?;
+                let (y, all) = own.forward_with_weights(tape, bound, batch, None, weights)?;
                 let lengths: Vec<_> = y.iter().map(|x| x.value().shape()[1]).collect();
                 if let (Some(all), Some([query, key])) = (&all, ask) {
                     let rows = tape.apply_all(&SPLIT, (2, lengths.clone()), &[all])?.swap_remove(query);
@@ -160,8 +146,8 @@ impl Fusion {
                 }
                 tokens = y;
             }
-            Fusion::Bottleneck(own) => tokens = own.forward(tape, bound, batch, step)?.tokens,
-            Fusion::Resampler(own) => tokens = vec![own.forward(tape, bound, batch, step)?],
+            Fusion::Bottleneck(own) => tokens = own.forward(tape, bound, batch, None)?.tokens,
+            Fusion::Resampler(own) => tokens = vec![own.forward(tape, bound, batch, None)?],
         }
         Ok((tokens, seen))
     }
@@ -200,18 +186,11 @@ impl TokenFuser {
         Ok(TokenFuser { widths: widths.to_vec(), projections, fusion, norm })
     }
 
-    /// Tokens `[rows, length, width]` of each modality, or one token `[rows, width]`, to `[rows, dim]`. While training with the step of
-    /// its dropout, else with none.
+    /// Tokens `[rows, length, width]` of each modality, or one token `[rows, width]`, to `[rows, dim]`.
     ///
     /// Errors: other modalities, rows, widths or masks; the operations'. Example: [`TokenFuser`].
-    pub fn forward(
-        &self,
-        tape: &Tape,
-        bound: &Bound,
-        batch: &TokenBatch<'_>,
-        step: Option<&DropoutStep>,
-    ) -> Result<Var> {
-        let (fused, seen, _) = self.fused(tape, bound, batch, step, None)?;
+    pub fn forward(&self, tape: &Tape, bound: &Bound, batch: &TokenBatch<'_>) -> Result<Var> {
+        let (fused, seen, _) = self.fused(tape, bound, batch, None)?;
         let mean = match self.fusion {
             Fusion::Resampler(_) => mean_of_all(tape, &fused[0])?,
             _ => mean_of_modalities(tape, &fused, &seen)?,
@@ -252,7 +231,7 @@ impl TokenFuser {
             let got = format!("none from modality {query} to {key}");
             return Err(Error::argument("attention maps", "fusion", expected, got));
         }
-        let (_, _, weights) = self.fused(tape, bound, batch, None, Some([query, key]))?;
+        let (_, _, weights) = self.fused(tape, bound, batch, Some([query, key]))?;
         weights.ok_or_else(|| Error::argument("attention maps", "fusion", "attention", "none"))
     }
 
@@ -262,14 +241,13 @@ impl TokenFuser {
         tape: &Tape,
         bound: &Bound,
         batch: &TokenBatch<'_>,
-        step: Option<&DropoutStep>,
         ask: Option<[usize; 2]>,
     ) -> Result<(Vec<Var>, Vec<Seen>, Option<Var>)> {
         let seen = self.projected(tape, bound, batch)?;
         let tokens: Vec<_> = seen.iter().map(|own| &own.x).collect();
         let masks: Vec<_> = seen.iter().map(|own| own.mask.as_ref()).collect();
         let own = TokenBatch { tokens: &tokens, masks: &masks, presence: batch.presence };
-        let (fused, weights) = self.fusion.forward(tape, bound, &own, step, ask)?;
+        let (fused, weights) = self.fusion.forward(tape, bound, &own, ask)?;
         Ok((fused, seen, weights))
     }
 

@@ -200,7 +200,7 @@ impl FusionTrainer {
         let (tokens, masks): (Vec<_>, Vec<_>) =
             (inputs.iter().collect(), masks.iter().map(Option::as_ref).collect());
         let inputs = TokenBatch { tokens: &tokens, masks: &masks, presence };
-        let told = self.model.forward(&tape, &bound, &inputs, (None, last))?;
+        let told = self.model.forward(&tape, &bound, &inputs, last)?;
         let loss = self.loss(&tape, &told, batch)?;
         let gradients = bound.gradients(&tape.backward(&loss)?);
         let rate = self.schedule.at(self.optimiser.steps);
