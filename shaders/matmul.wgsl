@@ -1,38 +1,5 @@
-// out[b] (+)= act(scale A[b] B[b] + bias), any row and column strides, batch axes broadcast by strides of 0.
-// Each invocation holds a tile of 4 rows by 8 columns in registers and reads straight from global memory: the same code is
-// fast where barriers are dear. Rows and columns past the edge read the last one and are not written. A dispatch sums one block
-// of the inner axis; the first writes, the others accumulate, bias and activation come with the last.
-struct Params {
-    batch_shape: array<vec4<u32>, 2>,
-    a_batch: array<vec4<u32>, 2>,
-    b_batch: array<vec4<u32>, 2>,
-    m: u32,
-    n: u32,
-    inner: u32,
-    batches: u32,
-    batch_rank: u32,
-    a_row: u32,
-    a_col: u32,
-    b_row: u32,
-    b_col: u32,
-    a_offset: u32,
-    b_offset: u32,
-    out_offset: u32,
-    first_group: u32,
-    has_bias: u32,
-    activation: u32,
-    accumulate: u32,
-    scale: f32,
-    alpha: f32,
-    beta: f32,
-    pad: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<elem>;
-@group(0) @binding(2) var<storage, read> b: array<elem>;
-@group(0) @binding(3) var<storage, read> bias: array<elem>;
-@group(0) @binding(4) var<storage, read_write> out: array<elem_out>;
-
+// The plain kernel of the product, which the others are checked against: any strides, straight from global memory, a tile of 4
+// rows by 8 columns to an invocation. Rows and columns past the edge read the last one and are not written.
 const THREADS: u32 = 8u; // on each side of a workgroup
 const TILE_ROWS: u32 = 32u;
 const TILE_COLS: u32 = 64u;
@@ -52,30 +19,21 @@ fn forward(
     let row = (within / tiles_across) * TILE_ROWS + thread.y * 4u;
     let col = (within % tiles_across) * TILE_COLS + thread.x;
 
-    var a_at = params.a_offset;
-    var b_at = params.b_offset;
-    var rest = batch;
-    for (var axis = params.batch_rank; axis > 0u; axis--) {
-        let i = axis - 1u;
-        let size = params.batch_shape[i / 4u][i % 4u];
-        a_at += (rest % size) * params.a_batch[i / 4u][i % 4u];
-        b_at += (rest % size) * params.b_batch[i / 4u][i % 4u];
-        rest = rest / size;
-    }
+    let origin = origins(batch);
     let last_row = params.m - 1u;
     let last_col = params.n - 1u;
-    var a0 = a_at + min(row, last_row) * params.a_row;
-    var a1 = a_at + min(row + 1u, last_row) * params.a_row;
-    var a2 = a_at + min(row + 2u, last_row) * params.a_row;
-    var a3 = a_at + min(row + 3u, last_row) * params.a_row;
-    var b0 = b_at + min(col, last_col) * params.b_col;
-    var b1 = b_at + min(col + THREADS, last_col) * params.b_col;
-    var b2 = b_at + min(col + 2u * THREADS, last_col) * params.b_col;
-    var b3 = b_at + min(col + 3u * THREADS, last_col) * params.b_col;
-    var b4 = b_at + min(col + 4u * THREADS, last_col) * params.b_col;
-    var b5 = b_at + min(col + 5u * THREADS, last_col) * params.b_col;
-    var b6 = b_at + min(col + 6u * THREADS, last_col) * params.b_col;
-    var b7 = b_at + min(col + 7u * THREADS, last_col) * params.b_col;
+    var a0 = origin.x + min(row, last_row) * params.a_row;
+    var a1 = origin.x + min(row + 1u, last_row) * params.a_row;
+    var a2 = origin.x + min(row + 2u, last_row) * params.a_row;
+    var a3 = origin.x + min(row + 3u, last_row) * params.a_row;
+    var b0 = origin.y + min(col, last_col) * params.b_col;
+    var b1 = origin.y + min(col + THREADS, last_col) * params.b_col;
+    var b2 = origin.y + min(col + 2u * THREADS, last_col) * params.b_col;
+    var b3 = origin.y + min(col + 3u * THREADS, last_col) * params.b_col;
+    var b4 = origin.y + min(col + 4u * THREADS, last_col) * params.b_col;
+    var b5 = origin.y + min(col + 5u * THREADS, last_col) * params.b_col;
+    var b6 = origin.y + min(col + 6u * THREADS, last_col) * params.b_col;
+    var b7 = origin.y + min(col + 7u * THREADS, last_col) * params.b_col;
     var r0 = vec4(0.0); var s0 = vec4(0.0);
     var r1 = vec4(0.0); var s1 = vec4(0.0);
     var r2 = vec4(0.0); var s2 = vec4(0.0);
@@ -98,13 +56,6 @@ fn forward(
     // One loop, so that the activation stands in the code once: 32 copies of it take a driver most of a second to compile.
     var sums = array(r0, s0, r1, s1, r2, s2, r3, s3);
     for (var i = 0u; i < 32u; i++) {
-        let own_row = row + i / 8u;
-        let own_col = col + (i % 8u) * THREADS;
-        if own_row >= params.m || own_col >= params.n { continue; }
-        let at = params.out_offset + (batch * params.m + own_row) * params.n + own_col;
-        var value = sums[i / 4u][i % 4u] * params.scale;
-        if params.accumulate == 1u { value += f32(out[at]); }
-        if params.has_bias == 1u { value += f32(bias[own_col]); }
-        out[at] = elem_out(activation(params.activation, value, params.alpha, params.beta));
+        put(batch, row + i / 8u, col + i % 8u * THREADS, sums[i / 4u][i % 4u]);
     }
 }

@@ -35,7 +35,8 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
 
 fn parse(source: &str) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16);
+    let mut validator =
+        Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP);
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
     Ok((module, info))
 }
@@ -53,7 +54,7 @@ struct Shader {
 impl Shader {
     fn new(kernel: &'static Kernel, variant: &Variant) -> Shader {
         let what = format!("{}/{} in {} to {}", kernel.name, kernel.entry, variant.elem, variant.elem_out);
-        let source = variant.prelude() + kernel.source;
+        let source = kernel.code(variant);
         let (module, info) = parse(&source).unwrap_or_else(|e| panic!("{what}: {e}"));
         let entry = Some((ShaderStage::Compute, kernel.entry));
         let alone =
@@ -329,7 +330,7 @@ fn every_entry_point_is_a_kernel() {
     let mut listed = BTreeMap::<_, Vec<_>>::new();
     kernels().for_each(|kernel| listed.entry(kernel.name).or_default().push(kernel));
     for (name, kernels) in listed {
-        let (module, _) = parse(&(Variant::of(F32).prelude() + kernels[0].source)).unwrap();
+        let (module, _) = parse(&kernels[0].code(&Variant::of(F32))).unwrap();
         let mut in_file: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
         let mut in_table: Vec<_> = kernels.iter().map(|kernel| kernel.entry).collect();
         in_file.sort_unstable();

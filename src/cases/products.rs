@@ -2,7 +2,7 @@
 
 use super::{Case, Input, Run, Scale, Tolerance, of_rule};
 use crate::ops::cosine_similarity::COSINE_SIMILARITY;
-use crate::ops::matmul::MATMUL;
+use crate::ops::matmul::{MATMUL, WAYS, Way, matmul_by};
 use crate::ops::{MatmulOptions, Pairing, Unary, matmul as matmul_op};
 use crate::tensor::Tensor;
 
@@ -48,6 +48,7 @@ pub(super) fn matmul() -> Vec<Case> {
     cases.push(long_inner_axis());
     cases.push(integers("70000 products".into(), &[70_000, 1, 2], &[70_000, 2, 1], plain).f32_only());
     cases.extend(epilogues());
+    cases.extend(WAYS.iter().flat_map(by_way));
     cases
 }
 
@@ -66,6 +67,49 @@ fn long_inner_axis() -> Case {
     // Products of at most 1, times the scale; tanh adds its own roundings and has a derivative of at most 1.
     let tolerance = Tolerance::accumulate(k, 0.03).and(Tolerance::cancelling(8., 2.));
     Case::of(format!("tanh fused, 5x{k}x33"), inputs, fused, tolerance)
+}
+
+/// Every way to compute a product, whichever would be chosen: rows, columns and inner sizes that are a multiple of four and
+/// that are not, past one tile and less, both layouts of both inputs, a batch, what follows a product.
+fn by_way(way: &'static Way) -> Vec<Case> {
+    let case = |name: &str, a: &[usize], b: &[usize], options: MatmulOptions, bias: bool| {
+        let mut inputs = vec![Input::integers("a", a), Input::integers("b", b)];
+        if bias {
+            inputs.push(Input::integers("bias", &b[b.len() - 1 - usize::from(options.transpose_b)..][..1]));
+        }
+        let run = move |_: &Run, inputs: &[Tensor]| {
+            Ok(vec![("out".into(), matmul_by(way, [&inputs[0], &inputs[1]], inputs.get(2), &options)?)])
+        };
+        // f16 holds whole numbers to 2048, sums of 33 products of up to 16 stay below.
+        let small = a[a.len() - 1 - usize::from(options.transpose_a)] <= 100;
+        let case = Case::of(format!("{}: {name}", way.name), inputs, run, Tolerance::exact());
+        if small { case } else { case.f32_only() }
+    };
+    let plain = MatmulOptions::default();
+    let turned = |transpose_a, transpose_b| MatmulOptions { transpose_a, transpose_b, ..plain };
+    if way.name == "vector" {
+        return vec![
+            case("matrix by column", &[71, 130], &[130, 1], plain, false),
+            case("turned matrix by column", &[33, 71], &[33, 1], turned(true, false), false),
+            case("row by matrix", &[1, 33], &[33, 71], plain, true),
+            case("row by turned matrix", &[1, 130], &[71, 130], turned(false, true), false),
+            case("three", &[3, 1, 33], &[3, 33, 5], plain, false),
+            case("long", &[2, 4097], &[4097, 1], plain, false),
+        ];
+    }
+    vec![
+        case("132x36x140", &[132, 36], &[36, 140], plain, true),
+        case("AᵀB 132x36x140", &[36, 132], &[36, 140], turned(true, false), false),
+        case("ABᵀ 132x36x140", &[132, 36], &[140, 36], turned(false, true), true),
+        case("AᵀBᵀ 132x36x140", &[36, 132], &[140, 36], turned(true, true), false),
+        case("131x33x137", &[131, 33], &[33, 137], plain, true),
+        case("AᵀB 131x33x137", &[33, 131], &[33, 137], turned(true, false), false),
+        case("ABᵀ 131x33x137", &[131, 33], &[137, 33], turned(false, true), false),
+        case("three of 5x18x6", &[3, 5, 18], &[3, 18, 6], plain, false),
+        case("three of 68x20x8", &[3, 68, 20], &[3, 20, 8], plain, false),
+        case("3x2052x8", &[3, 2052], &[2052, 8], plain, true),
+        case("relu", &[9, 20], &[20, 12], MatmulOptions { activation: Some(Unary::Relu), ..plain }, true),
+    ]
 }
 
 fn epilogues() -> Vec<Case> {

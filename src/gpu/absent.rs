@@ -1,6 +1,7 @@
 //! The `gpu` module of a build without the `gpu` feature: a GPU that cannot exist, so that operations read the same.
 
 pub(crate) mod kernel;
+pub(crate) use kernel::Abilities;
 pub use kernel::{Access, Binding, Field, Kernel, Variant};
 
 use crate::error::Result;
@@ -40,6 +41,10 @@ impl Gpu {
     }
 
     pub(crate) fn supports_f16(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn abilities(&self) -> Abilities {
         match *self {}
     }
 

@@ -82,6 +82,21 @@ macro_rules! params {
 }
 pub(crate) use params;
 
+/// What of a device decides how a kernel is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Abilities {
+    /// It runs on a CPU.
+    pub software: bool,
+    /// The smallest and the largest subgroup; zeros where there are no subgroup operations.
+    pub subgroup_sizes: (u32, u32),
+    /// Bytes that a workgroup shares.
+    pub workgroup_memory: u32,
+    /// Invocations of a workgroup.
+    pub invocations: u32,
+    /// Floating-point operations in one dispatch: a desktop driver resets the device after about two seconds.
+    pub flops_at_once: f64,
+}
+
 /// One entry point of one WGSL file.
 ///
 /// ```
@@ -95,7 +110,7 @@ pub struct Kernel {
     pub name: &'static str,
     /// The entry point.
     pub entry: &'static str,
-    /// Shared functions and the file, concatenated. The element types stand in front of it, see [`Variant::prelude`].
+    /// Shared functions and the file, concatenated; [`Kernel::code`] is what stands in front too.
     pub source: &'static str,
     /// The parameter block's fields.
     pub params: &'static [Field],
@@ -103,6 +118,11 @@ pub struct Kernel {
     pub params_size: usize,
     /// The storage bindings.
     pub bindings: &'static [Binding],
+    /// Constants that the source leaves open, with what they are where a [`Variant`] does not say.
+    pub constants: &'static [(&'static str, u32)],
+    /// Whether it is compiled without the checks of indices that WGSL compilers add: only where a test proves every
+    /// index into workgroup memory (`tests/indices.rs`); what lies behind a tensor's buffer the driver keeps apart.
+    pub unchecked: bool,
 }
 
 impl Kernel {
@@ -113,16 +133,35 @@ impl Kernel {
         source: &'static str,
         bindings: &'static [Binding],
     ) -> Self {
-        Kernel { name, entry, source, params: P::FIELDS, params_size: size_of::<P>(), bindings }
+        let params_size = size_of::<P>();
+        let (params, constants) = (P::FIELDS, &[] as &[_]);
+        Kernel { name, entry, source, params, params_size, bindings, constants, unchecked: false }
+    }
+
+    /// What a device compiles: the element types, the constants, the source.
+    ///
+    /// ```
+    /// use crossmodal::{DType, gpu::Variant, ops::softmax::KERNELS};
+    /// let code = KERNELS[0].code(&Variant::of(DType::F32).with("TILE", 4));
+    /// assert!(code.starts_with("alias elem = f32;\nalias elem_out = f32;\nconst TILE: u32 = 4u;\n"));
+    /// assert!(code.ends_with(KERNELS[0].source));
+    /// ```
+    pub fn code(&self, variant: &Variant) -> String {
+        let open =
+            self.constants.iter().filter(|(name, _)| variant.constants.iter().all(|own| own.0 != *name));
+        let constants = variant.constants.iter().chain(open);
+        let lines: String =
+            constants.map(|(name, value)| format!("const {name}: u32 = {value}u;\n")).collect();
+        variant.prelude() + &lines + self.source
     }
 }
 
-/// What distinguishes two pipelines of one kernel: the element types and the `override` constants.
+/// What distinguishes two pipelines of one kernel: the element types and the constants.
 ///
 /// ```
 /// use crossmodal::{DType, gpu::Variant};
-/// let variant = Variant::of(DType::F16).with("tile", 4);
-/// assert_eq!((variant.elem, variant.constants), (DType::F16, vec![("tile", 4)]));
+/// let variant = Variant::of(DType::F16).with("TILE", 4);
+/// assert_eq!((variant.elem, variant.constants), (DType::F16, vec![("TILE", 4)]));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Variant {
@@ -130,17 +169,17 @@ pub struct Variant {
     pub elem: DType,
     /// `elem_out`: the type of the output where it may differ (`cast`).
     pub elem_out: DType,
-    /// Values of `override` constants, by name.
+    /// Values of [`Kernel::constants`], by name.
     pub constants: Vec<(&'static str, u32)>,
 }
 
 impl Variant {
-    /// One element type throughout, no constants. Example: [`Variant`].
+    /// One element type throughout, no constants of its own. Example: [`Variant`].
     pub fn of(elem: DType) -> Self {
         Variant { elem, elem_out: elem, constants: vec![] }
     }
 
-    /// The same with one more `override` constant set. Example: [`Variant`].
+    /// The same with one more constant set. Example: [`Variant`].
     pub fn with(mut self, name: &'static str, value: u32) -> Self {
         self.constants.push((name, value));
         self

@@ -24,6 +24,7 @@ mod readback;
 mod recorder;
 
 pub use adapter::{AdapterReport, adapters, best, choose};
+pub(crate) use kernel::Abilities;
 pub use kernel::{Access, Binding, Field, Kernel, Variant};
 pub(crate) use pool::Buffer;
 pub use pool::MemoryUse;
@@ -87,6 +88,17 @@ impl Gpu {
     /// ```
     pub fn report(&self) -> &AdapterReport {
         &self.0.report
+    }
+
+    pub(crate) fn abilities(&self) -> Abilities {
+        let report = &self.0.report;
+        Abilities {
+            software: report.software,
+            subgroup_sizes: if report.subgroups { report.subgroup_sizes } else { (0, 0) },
+            workgroup_memory: report.workgroup_memory,
+            invocations: report.invocations,
+            flops_at_once: report.flops_at_once(),
+        }
     }
 
     pub(crate) fn supports_f16(&self) -> bool {

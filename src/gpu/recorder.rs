@@ -2,7 +2,7 @@
 
 use super::pipeline::Pipeline;
 use super::profile::Profile;
-use super::{Buffer, Counters, Gpu, Kernel};
+use super::{AdapterReport, Buffer, Counters, Gpu, Kernel};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -11,9 +11,8 @@ use std::sync::Arc;
 const SLOTS: usize = 1024;
 /// Staging bytes that may wait for a submit.
 const STAGING_BYTES: u64 = 64 << 20;
-/// Floating-point operations that may wait for a submit: a desktop driver resets the device when one takes about two seconds;
-/// this is one second at 100 GFLOP/s, a slow GPU.
-const SUBMIT_FLOPS: f64 = 1e11;
+/// Dispatches at a driver's time limit (see `AdapterReport::flops_at_once`) whose work may wait for a submit: a second's.
+const FULL_DISPATCHES: f64 = 5.;
 
 enum Command {
     Dispatch {
@@ -43,12 +42,13 @@ pub(super) struct Recorder {
     staging_bytes: u64,
     /// Floating-point operations waiting for a submit.
     flops: f64,
+    max_flops: f64,
     max_grid: u64,
     pub(super) counters: Counters,
 }
 
 impl Recorder {
-    pub(super) fn new(device: &wgpu::Device) -> Self {
+    pub(super) fn new(device: &wgpu::Device, report: &AdapterReport) -> Self {
         let limits = device.limits();
         let stride = limits.min_uniform_buffer_offset_alignment.max(256) as usize;
         let slot_buffer = device.create_buffer(&wgpu::BufferDescriptor {
@@ -64,6 +64,7 @@ impl Recorder {
             slot_buffer,
             staging_bytes: 0,
             flops: 0.,
+            max_flops: FULL_DISPATCHES * report.flops_at_once(),
             max_grid: u64::from(limits.max_compute_workgroups_per_dimension),
             counters: Counters::default(),
         }
@@ -81,7 +82,7 @@ impl Recorder {
     pub(super) fn is_full(&self) -> bool {
         self.slots.len() >= SLOTS * self.stride
             || self.staging_bytes > STAGING_BYTES
-            || self.flops > SUBMIT_FLOPS
+            || self.flops > self.max_flops
     }
 
     /// Drops what is recorded: the device is lost or refused it.

@@ -2,7 +2,8 @@
 
 use super::add;
 use super::concat::{copy, put, slice};
-use super::matmul::{self, MatmulOptions, Product};
+use super::matmul::{self, MatmulOptions};
+use super::matmul_dispatch::{self, Product};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -26,7 +27,7 @@ pub(super) fn similarities(
     let shape = MatmulShape { m: rows, n: cols, k: d, a_strides, b_strides, ..MatmulShape::default() };
     let (a_offset, b_offset) = (first_row * d, first_col * d);
     let product = Product { scale: 1., a_offset, b_offset, ..Product::default() };
-    matmul::dispatch(gpu, x, y, scratch, &shape, &product)?;
+    matmul_dispatch::dispatch(gpu, x, y, scratch, &shape, &product)?;
     Ok(scratch.clone())
 }
 
@@ -72,7 +73,7 @@ fn add_product(
     let shape = MatmulShape { m, n, k, a_strides, b_strides: (n, 1), ..MatmulShape::default() };
     let (b_offset, out_offset) = (second * n, first * n);
     let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
-    matmul::dispatch(gpu, block, other, sum, &shape, &product)
+    matmul_dispatch::dispatch(gpu, block, other, sum, &shape, &product)
 }
 
 /// The bytes of a block of similarities: what the caller allows, but no more than a binding spans.

@@ -12,65 +12,25 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+use super::matmul_dispatch::{INNER, Product, whole};
+use super::matmul_kernels as kernels;
 use super::matmul_parts::Split;
+#[cfg(feature = "verify")]
+pub(crate) use super::matmul_ways::{WAYS, Way};
 use super::reduce::{Reduce, ReduceOptions, reduce, sum_to};
 use super::unary::{self, Unary, unary_backward};
-use super::{
-    Forward, Rule, Saved, cast, check_floats, check_shape, dispatch_counted, expect_inputs, host, pad8, parts,
-};
+use super::{Forward, Rule, Saved, check_floats, check_shape, expect_inputs, host, parts};
 use crate::cpu;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{params, read, write};
-use crate::gpu::{Gpu, Kernel, Variant};
+use crate::gpu::Kernel;
 use crate::reference::{self, MatmulShape};
 use crate::shape::{broadcast, broadcast_strides, count};
 use crate::tensor::{Tensor, check as check_size};
 
-const SOURCE: &str = concat!(
-    include_str!("../../shaders/lib/grid.wgsl"),
-    include_str!("../../shaders/lib/math.wgsl"),
-    include_str!("../../shaders/lib/activation.wgsl"),
-    include_str!("../../shaders/matmul.wgsl")
-);
-
-params! {
-    struct Params {
-        batch_shape: [u32; 8],
-        a_batch: [u32; 8],
-        b_batch: [u32; 8],
-        m: u32,
-        n: u32,
-        inner: u32,
-        batches: u32,
-        batch_rank: u32,
-        a_row: u32,
-        a_col: u32,
-        b_row: u32,
-        b_col: u32,
-        a_offset: u32,
-        b_offset: u32,
-        out_offset: u32,
-        first_group: u32,
-        has_bias: u32,
-        activation: u32,
-        accumulate: u32,
-        scale: f32,
-        alpha: f32,
-        beta: f32,
-        pad: u32,
-    }
-}
-
-const FORWARD: Kernel =
-    Kernel::new::<Params>("matmul", "forward", SOURCE, &[read("a"), read("b"), read("bias"), write("out")]);
-
 /// The kernels of this operation. Example: [`Kernel`].
-pub const KERNELS: &[&Kernel] = &[&FORWARD];
-
-/// The part of the product that one workgroup computes, as in the shader.
-const TILE: (usize, usize) = (32, 64);
+pub const KERNELS: &[&Kernel] = kernels::KERNELS;
 
 /// How a product reads its inputs and what follows it.
 ///
@@ -148,12 +108,31 @@ pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOpt
             if parts::needed(gpu, &all, &out_shape, dtype) {
                 return Split { gpu, a, b, bias, options, shape: &out_shape }.product();
             }
-            let out = Tensor::uninit("matmul", a.device(), &out_shape, dtype)?;
             let product =
                 Product { bias, scale: options.scale, activation: options.activation, ..Product::default() };
-            dispatch(gpu, a, b, &out, &shape, &product)?;
-            cast(&out, a.dtype())
+            whole(gpu, [a, b], &shape, &out_shape, &product)
         }
+    }
+}
+
+/// The product by one way, where the device can take it; as [`matmul`] anywhere else. For verification.
+#[cfg(feature = "verify")]
+pub(crate) fn matmul_by(
+    way: &Way,
+    [a, b]: [&Tensor; 2],
+    bias: Option<&Tensor>,
+    options: &MatmulOptions,
+) -> Result<Tensor> {
+    let shape = plan(a.shape(), b.shape(), options)?;
+    match a.device() {
+        Device::Gpu(gpu) if way.serves(&gpu.abilities(), &shape) => {
+            let rows = a.shape()[a.shape().len() - if options.transpose_a { 1 } else { 2 }];
+            let out_shape = [&broadcast("matmul", batch(a), batch(b))?[..], &[rows, shape.n]].concat();
+            let MatmulOptions { scale, activation, .. } = *options;
+            let product = Product { bias, scale, activation, way: Some(*way), ..Product::default() };
+            whole(gpu, [a, b], &shape, &out_shape, &product)
+        }
+        _ => matmul(a, b, bias, options),
     }
 }
 
@@ -215,93 +194,6 @@ fn on_cpu(
         out = cpu::unary(kind, &out);
     }
     cpu::tensor(out_shape, a.dtype(), out)
-}
-
-/// One product on a GPU, of whole tensors or of parts that begin at an element.
-#[derive(Default)]
-pub(super) struct Product<'a> {
-    pub bias: Option<&'a Tensor>,
-    pub scale: f64,
-    pub activation: Option<Unary>,
-    /// Whether to add to what is there.
-    pub accumulate: bool,
-    pub a_offset: usize,
-    pub b_offset: usize,
-    pub out_offset: usize,
-}
-
-/// The inner axis of one dispatch. A sum is one running f32 there, and the results of dispatches are another: rounding grows
-/// with the length of either, not of both together.
-pub(crate) const INNER: usize = 2048;
-
-/// Floating-point operations in one dispatch: a desktop driver resets the device after about two seconds; this is a fifth of
-/// a second at 100 GFLOP/s.
-const DISPATCH_FLOPS: f64 = 2e10;
-
-pub(super) fn dispatch(
-    gpu: &Gpu,
-    a: &Tensor,
-    b: &Tensor,
-    out: &Tensor,
-    shape: &MatmulShape,
-    product: &Product<'_>,
-) -> Result<()> {
-    let batches = count(&shape.batch);
-    let tiles = batches * shape.m.div_ceil(TILE.0) * shape.n.div_ceil(TILE.1);
-    let variant = Variant { elem_out: out.dtype(), ..Variant::of(a.dtype()) };
-    // Without a bias its binding still needs a buffer; it is not read.
-    let tensors = [a, b, product.bias.unwrap_or(b), out];
-    // An empty inner axis is one empty block.
-    for first in (0..shape.k.max(1)).step_by(INNER) {
-        let (inner, last) = (INNER.min(shape.k - first), first + INNER >= shape.k);
-        let mut params = block_params(shape, product, batches, first, inner, last);
-        let flops_per_tile = 2. * (TILE.0 * TILE.1 * inner.max(1)) as f64;
-        let at_once = ((DISPATCH_FLOPS / flops_per_tile) as usize).max(1);
-        for first_group in (0..tiles).step_by(at_once) {
-            params.first_group = first_group as u32;
-            let groups = at_once.min(tiles - first_group);
-            let work = groups as f64 * flops_per_tile;
-            dispatch_counted(gpu, &FORWARD, variant.clone(), &params, &tensors, groups as u64, work)?;
-        }
-    }
-    Ok(())
-}
-
-/// The parameters for a block of the inner axis.
-fn block_params(
-    shape: &MatmulShape,
-    product: &Product<'_>,
-    batches: usize,
-    first: usize,
-    inner: usize,
-    last: bool,
-) -> Params {
-    let (kind, alpha, beta) = product.activation.filter(|_| last).map_or((0, 0., 0.), unary::code);
-    Params {
-        batch_shape: pad8(&shape.batch),
-        a_batch: pad8(&shape.a_batch),
-        b_batch: pad8(&shape.b_batch),
-        m: shape.m as u32,
-        n: shape.n as u32,
-        inner: inner as u32,
-        batches: batches as u32,
-        batch_rank: shape.batch.len() as u32,
-        a_row: shape.a_strides.0 as u32,
-        a_col: shape.a_strides.1 as u32,
-        b_row: shape.b_strides.0 as u32,
-        b_col: shape.b_strides.1 as u32,
-        a_offset: (product.a_offset + first * shape.a_strides.1) as u32,
-        b_offset: (product.b_offset + first * shape.b_strides.0) as u32,
-        out_offset: product.out_offset as u32,
-        first_group: 0,
-        has_bias: u32::from(last && product.bias.is_some()),
-        activation: kind,
-        accumulate: u32::from(product.accumulate || first > 0),
-        scale: product.scale as f32,
-        alpha,
-        beta,
-        pad: 0,
-    }
 }
 
 fn backward(options: &MatmulOptions, saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {

@@ -1,0 +1,157 @@
+// A tile of TILE_ROWS by TILE_COLS to a workgroup, eight rows by eight columns to an invocation. The operands come through
+// workgroup memory, DEPTH of the inner axis at a time, as vectors of four rows and of four columns.
+const DEPTH: u32 = 16u;
+const THREADS: u32 = TILE_ROWS * TILE_COLS / 64u;
+const FOURS_DOWN: u32 = TILE_ROWS / 4u;
+const FOURS_ACROSS: u32 = TILE_COLS / 4u;
+// Blocks of four by four in the operands' tiles: at most two for each invocation.
+const BLOCKS_OF_A: u32 = FOURS_DOWN * DEPTH / 4u;
+const BLOCKS: u32 = BLOCKS_OF_A + FOURS_ACROSS * DEPTH / 4u;
+
+var<workgroup> rows_of_a: array<vec4<f32>, DEPTH * FOURS_DOWN>;
+var<workgroup> columns_of_b: array<vec4<f32>, DEPTH * FOURS_ACROSS>;
+
+// How many there are from `first` on.
+fn left(size: u32, first: u32) -> u32 {
+    return size - min(first, size);
+}
+
+// A block of A as four vectors of rows, or of B as four vectors of columns, one for each of the inner axis. Past the end of the
+// inner axis there are zeros; rows and columns past the edge are whatever, and are not written.
+fn block(number: u32, origin: vec2<u32>, row: u32, col: u32, inner: u32) -> mat4x4<f32> {
+    if number < BLOCKS_OF_A {
+        if A_ALONG_INNER == 1u {
+            let p = inner + number % (DEPTH / 4u) * 4u;
+            let lines = min(row + number / (DEPTH / 4u) * 4u + vec4(0u, 1u, 2u, 3u), vec4(params.m - 1u));
+            let at = origin.x + p + lines * params.a_row;
+            let rest = left(params.inner, p);
+            return transpose(mat4x4(a_four(at.x, rest), a_four(at.y, rest), a_four(at.z, rest), a_four(at.w, rest)));
+        }
+        let p = inner + number / FOURS_DOWN * 4u;
+        let first = row + number % FOURS_DOWN * 4u;
+        let at = origin.x + first + p * params.a_col;
+        let rest = left(params.m, first);
+        return mat4x4(
+            a_four(at, select(0u, rest, p < params.inner)),
+            a_four(at + params.a_col, select(0u, rest, p + 1u < params.inner)),
+            a_four(at + 2u * params.a_col, select(0u, rest, p + 2u < params.inner)),
+            a_four(at + 3u * params.a_col, select(0u, rest, p + 3u < params.inner)),
+        );
+    }
+    let own = number - BLOCKS_OF_A;
+    if B_ALONG_INNER == 1u {
+        let p = inner + own % (DEPTH / 4u) * 4u;
+        let lines = min(col + own / (DEPTH / 4u) * 4u + vec4(0u, 1u, 2u, 3u), vec4(params.n - 1u));
+        let at = origin.y + p + lines * params.b_col;
+        let rest = left(params.inner, p);
+        return transpose(mat4x4(b_four(at.x, rest), b_four(at.y, rest), b_four(at.z, rest), b_four(at.w, rest)));
+    }
+    let p = inner + own / FOURS_ACROSS * 4u;
+    let first = col + own % FOURS_ACROSS * 4u;
+    let at = origin.y + first + p * params.b_row;
+    let rest = left(params.n, first);
+    return mat4x4(
+        b_four(at, select(0u, rest, p < params.inner)),
+        b_four(at + params.b_row, select(0u, rest, p + 1u < params.inner)),
+        b_four(at + 2u * params.b_row, select(0u, rest, p + 2u < params.inner)),
+        b_four(at + 3u * params.b_row, select(0u, rest, p + 3u < params.inner)),
+    );
+}
+
+// Puts a block to its place in workgroup memory.
+fn keep(number: u32, values: mat4x4<f32>) {
+    if number < BLOCKS_OF_A {
+        let p = select(number / FOURS_DOWN, number % (DEPTH / 4u), A_ALONG_INNER == 1u) * 4u;
+        let at = p * FOURS_DOWN + select(number % FOURS_DOWN, number / (DEPTH / 4u), A_ALONG_INNER == 1u);
+        rows_of_a[at] = values[0];
+        rows_of_a[at + FOURS_DOWN] = values[1];
+        rows_of_a[at + 2u * FOURS_DOWN] = values[2];
+        rows_of_a[at + 3u * FOURS_DOWN] = values[3];
+        return;
+    }
+    let own = number - BLOCKS_OF_A;
+    let p = select(own / FOURS_ACROSS, own % (DEPTH / 4u), B_ALONG_INNER == 1u) * 4u;
+    let at = p * FOURS_ACROSS + select(own % FOURS_ACROSS, own / (DEPTH / 4u), B_ALONG_INNER == 1u);
+    columns_of_b[at] = values[0];
+    columns_of_b[at + FOURS_ACROSS] = values[1];
+    columns_of_b[at + 2u * FOURS_ACROSS] = values[2];
+    columns_of_b[at + 3u * FOURS_ACROSS] = values[3];
+}
+
+// What an invocation sums: four rows near and far by four columns near and far.
+struct Sums {
+    near: mat4x4<f32>,
+    right: mat4x4<f32>,
+    below: mat4x4<f32>,
+    far: mat4x4<f32>,
+}
+
+fn step(sums: Sums, p: u32, down: u32, across: u32) -> Sums {
+    let x = rows_of_a[p * FOURS_DOWN + down];
+    let x_below = rows_of_a[p * FOURS_DOWN + FOURS_DOWN / 2u + down];
+    let y = columns_of_b[p * FOURS_ACROSS + across];
+    let y_right = columns_of_b[p * FOURS_ACROSS + FOURS_ACROSS / 2u + across];
+    return Sums(
+        add_outer(sums.near, x, y),
+        add_outer(sums.right, x, y_right),
+        add_outer(sums.below, x_below, y),
+        add_outer(sums.far, x_below, y_right),
+    );
+}
+
+fn put_block(batch: u32, row: u32, col: u32, sums: mat4x4<f32>) {
+    put_four(batch, row, col, sums[0]);
+    put_four(batch, row + 1u, col, sums[1]);
+    put_four(batch, row + 2u, col, sums[2]);
+    put_four(batch, row + 3u, col, sums[3]);
+}
+
+fn tile_of_product(tile: u32, thread: u32) {
+    let tiles_across = (params.n + TILE_COLS - 1u) / TILE_COLS;
+    let tiles_down = (params.m + TILE_ROWS - 1u) / TILE_ROWS;
+    let batch = tile / (tiles_across * tiles_down);
+    if batch >= params.batches { return; }
+    let row = tile % (tiles_across * tiles_down) / tiles_across * TILE_ROWS;
+    let col = tile % tiles_across * TILE_COLS;
+    let origin = origins(batch);
+    // Thirty-two invocations that run together read four vectors of rows and a half or a quarter of the columns': few enough
+    // for workgroup memory to give them at once.
+    let lanes = TILE_COLS / 16u;
+    let lane = thread % (4u * lanes);
+    let part = thread / (4u * lanes);
+    let across = part % 2u * lanes + lane % lanes;
+    let down = part / 2u * 4u + lane / lanes;
+    var sums = Sums();
+    for (var inner = 0u; inner < params.inner; inner += DEPTH) {
+        let first = block(thread, origin, row, col, inner);
+        var second = mat4x4<f32>();
+        if BLOCKS > THREADS { second = block(thread + THREADS, origin, row, col, inner); }
+        workgroupBarrier();
+        keep(thread, first);
+        if BLOCKS > THREADS { keep(thread + THREADS, second); }
+        workgroupBarrier();
+        // Written out: as a loop this is an eighth slower.
+        sums = step(sums, 0u, down, across);
+        sums = step(sums, 1u, down, across);
+        sums = step(sums, 2u, down, across);
+        sums = step(sums, 3u, down, across);
+        sums = step(sums, 4u, down, across);
+        sums = step(sums, 5u, down, across);
+        sums = step(sums, 6u, down, across);
+        sums = step(sums, 7u, down, across);
+        sums = step(sums, 8u, down, across);
+        sums = step(sums, 9u, down, across);
+        sums = step(sums, 10u, down, across);
+        sums = step(sums, 11u, down, across);
+        sums = step(sums, 12u, down, across);
+        sums = step(sums, 13u, down, across);
+        sums = step(sums, 14u, down, across);
+        sums = step(sums, 15u, down, across);
+    }
+    let own_row = row + 4u * down;
+    let own_col = col + 4u * across;
+    put_block(batch, own_row, own_col, sums.near);
+    put_block(batch, own_row, own_col + TILE_COLS / 2u, sums.right);
+    put_block(batch, own_row + TILE_ROWS / 2u, own_col, sums.below);
+    put_block(batch, own_row + TILE_ROWS / 2u, own_col + TILE_COLS / 2u, sums.far);
+}

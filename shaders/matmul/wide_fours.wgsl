@@ -1,0 +1,37 @@
+// A, B and the result four neighbouring elements at a time: everything that is contiguous begins at a multiple of four and has
+// a multiple of four elements.
+@group(0) @binding(1) var<storage, read> a: array<vec4<elem>>;
+@group(0) @binding(2) var<storage, read> b: array<vec4<elem>>;
+@group(0) @binding(3) var<storage, read> bias: array<elem>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<elem_out>>;
+
+// Four neighbouring elements at `at`, zeros if none are left.
+fn a_four(at: u32, left: u32) -> vec4<f32> {
+    if left == 0u { return vec4(0.0); }
+    return vec4<f32>(a[at / 4u]);
+}
+
+fn b_four(at: u32, left: u32) -> vec4<f32> {
+    if left == 0u { return vec4(0.0); }
+    return vec4<f32>(b[at / 4u]);
+}
+
+fn put_four(batch: u32, row: u32, col: u32, sums: vec4<f32>) {
+    if row >= params.m || col >= params.n { return; }
+    let at = (params.out_offset + (batch * params.m + row) * params.n + col) / 4u;
+    var value = sums * params.scale;
+    if params.accumulate == 1u { value += vec4<f32>(out[at]); }
+    if params.has_bias == 1u {
+        value += vec4(f32(bias[col]), f32(bias[col + 1u]), f32(bias[col + 2u]), f32(bias[col + 3u]));
+    }
+    out[at] = vec4<elem_out>(vec4(activated(value.x), activated(value.y), activated(value.z), activated(value.w)));
+}
+
+@compute @workgroup_size(THREADS)
+fn tiled_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    tile_of_product(params.first_group + group_index(group, groups), thread);
+}

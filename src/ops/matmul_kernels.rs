@@ -1,0 +1,109 @@
+//! The kernels of the matrix product, and what they are told.
+
+use crate::gpu::Kernel;
+use crate::gpu::kernel::{Binding, params, read, write};
+
+params! {
+    pub(super) struct Params {
+        batch_shape: [u32; 8],
+        a_batch: [u32; 8],
+        b_batch: [u32; 8],
+        m: u32,
+        n: u32,
+        inner: u32,
+        batches: u32,
+        batch_rank: u32,
+        a_row: u32,
+        a_col: u32,
+        b_row: u32,
+        b_col: u32,
+        a_offset: u32,
+        b_offset: u32,
+        out_offset: u32,
+        first_group: u32,
+        has_bias: u32,
+        accumulate: u32,
+        scale: f32,
+        alpha: f32,
+        beta: f32,
+        pad0: u32,
+        pad1: u32,
+    }
+}
+
+/// The sources of the kernels that read and write element by element, and of those that do four at a time.
+macro_rules! source {
+    ($($file:literal),*) => {
+        concat!(
+            include_str!("../../shaders/lib/grid.wgsl"),
+            include_str!("../../shaders/lib/math.wgsl"),
+            include_str!("../../shaders/lib/activation.wgsl"),
+            include_str!("../../shaders/matmul/problem.wgsl"),
+            $(include_str!(concat!("../../shaders/", $file))),*
+        )
+    };
+}
+
+const BINDINGS: &[Binding] = &[read("a"), read("b"), read("bias"), write("out")];
+
+const fn kernel(
+    entry: &'static str,
+    source: &'static str,
+    constants: &'static [(&'static str, u32)],
+) -> Kernel {
+    Kernel { constants, ..Kernel::new::<Params>("matmul", entry, source, BINDINGS) }
+}
+
+/// The number of the activation that stands in the code.
+pub(super) const ACTIVATION: &str = "ACTIVATION";
+/// Whether sums are added to what is there.
+pub(super) const ACCUMULATE: &str = "ACCUMULATE";
+/// Whether neighbours in A, or in B, are neighbours along the inner axis.
+pub(super) const A_ALONG_INNER: &str = "A_ALONG_INNER";
+pub(super) const B_ALONG_INNER: &str = "B_ALONG_INNER";
+pub(super) const TILE_ROWS: &str = "TILE_ROWS";
+pub(super) const TILE_COLS: &str = "TILE_COLS";
+
+const PLAIN: &[(&str, u32)] = &[(ACTIVATION, 0)];
+const TILE: &[(&str, u32)] =
+    &[(ACTIVATION, 0), (A_ALONG_INNER, 1), (B_ALONG_INNER, 0), (TILE_ROWS, 64), (TILE_COLS, 64)];
+
+pub(super) const FORWARD: Kernel = kernel(
+    "forward",
+    source!("matmul/narrow.wgsl", "matmul/activated.wgsl", "matmul/put.wgsl", "matmul.wgsl"),
+    PLAIN,
+);
+pub(super) const SMALL: Kernel = kernel(
+    "small",
+    source!("matmul/narrow.wgsl", "matmul/activated.wgsl", "matmul/put.wgsl", "matmul/small.wgsl"),
+    PLAIN,
+);
+pub(super) const LANES: Kernel =
+    kernel("lanes", source!("matmul/narrow.wgsl", "matmul/lanes.wgsl"), &[(ACCUMULATE, 0)]);
+pub(super) const VECTOR: Kernel = kernel(
+    "vector",
+    source!("matmul/narrow.wgsl", "matmul/activated.wgsl", "matmul/put.wgsl", "matmul/vector.wgsl"),
+    &[(ACTIVATION, 0), (A_ALONG_INNER, 1)],
+);
+pub(super) const TILED: Kernel = kernel(
+    "tiled",
+    source!(
+        "matmul/narrow.wgsl",
+        "matmul/activated.wgsl",
+        "matmul/put.wgsl",
+        "matmul/tiled.wgsl",
+        "matmul/narrow_fours.wgsl"
+    ),
+    TILE,
+);
+/// Where everything contiguous begins at a multiple of four elements and has a multiple of four.
+pub(super) const TILED_WIDE: Kernel = Kernel {
+    unchecked: true,
+    ..kernel(
+        "tiled_wide",
+        source!("matmul/activated.wgsl", "matmul/tiled.wgsl", "matmul/wide_fours.wgsl"),
+        TILE,
+    )
+};
+
+pub(super) const KERNELS: &[&Kernel] = &[&FORWARD, &SMALL, &LANES, &VECTOR, &TILED, &TILED_WIDE];
