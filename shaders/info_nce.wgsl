@@ -13,6 +13,7 @@ struct Params {
     hard_negatives: f32,
     count: u32,
     weight: f32,
+    rows_each: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
@@ -142,21 +143,27 @@ fn row_sweep(
     }
 }
 
-// One invocation per column of the block, neighbours reading neighbouring columns.
+// One invocation per column of the block and chunk of `rows_each` rows, neighbours reading neighbouring columns. What it finds
+// is a part, [chunk, column].
 @compute @workgroup_size(64)
 fn column_sweep(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let col = group_index(group, groups) * 64u + lane;
-    if col >= params.cols { return; }
+    let across = (params.cols + 63u) / 64u;
+    let unit = group_index(group, groups);
+    let chunk = unit / across;
+    let col = unit % across * 64u + lane;
+    let first = chunk * params.rows_each;
+    if col >= params.cols || first >= params.rows { return; }
+    let end = min(first + params.rows_each, params.rows);
     let scale = exp(log_scale[0]);
     let j = params.first_col + col;
     let col_code = code_of_col(j);
     var aim = vec4(0.0);
     var largest = LOWEST;
-    for (var row = 0u; row < params.rows; row++) {
+    for (var row = first; row < end; row++) {
         let i = params.first_row + row;
         let row_code = row_code_at(i);
         if !keeps(i, j, row_code, col_code) { continue; }
@@ -168,7 +175,7 @@ fn column_sweep(
         }
     }
     var sum = 0.0;
-    for (var row = 0u; row < params.rows; row++) {
+    for (var row = first; row < end; row++) {
         let i = params.first_row + row;
         let row_code = row_code_at(i);
         let weight = target_weight(i, j, row_code, col_code);
@@ -176,13 +183,38 @@ fn column_sweep(
             sum += exp(scale * (competing(sims[row * params.cols + col], weight, scale) - largest));
         }
     }
-    var part = vec2(largest, sum);
+    stats[chunk * params.cols + col] = vec2(largest, sum);
+    aims[chunk * params.cols + col] = aim;
+}
+
+@group(0) @binding(1) var<storage, read> part_stats: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read> part_aims: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> merged_stats: array<vec2<f32>>;
+@group(0) @binding(5) var<storage, read_write> merged_aims: array<vec4<f32>>;
+
+// The parts of each column of the block together, in the order of the chunks, and with what there is of the column so far.
+@compute @workgroup_size(64)
+fn merge_columns(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let col = group_index(group, groups) * 64u + lane;
+    if col >= params.cols { return; }
+    let scale = exp(log_scale[0]);
+    let j = params.first_col + col;
+    var part = vec2(LOWEST, 0.0);
+    var aim = vec4(0.0);
     if params.fresh == 0u {
-        part = merge(stats[j], part, scale);
-        aim += aims[j];
+        part = merged_stats[j];
+        aim = merged_aims[j];
     }
-    stats[j] = part;
-    aims[j] = aim;
+    for (var at = col; at < params.count * params.cols; at += params.cols) {
+        part = merge(part, part_stats[at], scale);
+        aim += part_aims[at];
+    }
+    merged_stats[j] = part;
+    merged_aims[j] = aim;
 }
 
 @group(0) @binding(1) var<storage, read> line_stats: array<vec2<f32>>;

@@ -87,6 +87,8 @@ pub(crate) use params;
 pub(crate) struct Abilities {
     /// It runs on a CPU.
     pub software: bool,
+    /// It has memory of its own.
+    pub discrete: bool,
     /// The smallest and the largest subgroup; zeros where there are no subgroup operations.
     pub subgroup_sizes: (u32, u32),
     /// Bytes that a workgroup shares.

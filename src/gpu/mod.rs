@@ -94,6 +94,7 @@ impl Gpu {
         let report = &self.0.report;
         Abilities {
             software: report.software,
+            discrete: report.kind == "discrete gpu",
             subgroup_sizes: if report.subgroups { report.subgroup_sizes } else { (0, 0) },
             workgroup_memory: report.workgroup_memory,
             invocations: report.invocations,

@@ -25,6 +25,7 @@ params! {
         hard_negatives: f32,
         count: u32,
         weight: f32,
+        rows_each: u32,
     }
 }
 
@@ -55,6 +56,12 @@ pub(super) const ROW_SWEEP: Kernel = Kernel::new::<Params>(
     ],
 );
 pub(super) const COLUMN_SWEEP: Kernel = Kernel { entry: "column_sweep", ..ROW_SWEEP };
+pub(super) const MERGE_COLUMNS: Kernel = Kernel::new::<Params>(
+    "info_nce",
+    "merge_columns",
+    SOURCE,
+    &[read("part_stats"), read("log_scale"), read("part_aims"), write("merged_stats"), write("merged_aims")],
+);
 pub(super) const LINE_LOSSES: Kernel = Kernel::new::<Params>(
     "info_nce",
     "line_losses",
@@ -97,7 +104,7 @@ pub(super) const GRADIENT: Kernel = Kernel::new::<Params>(
 );
 
 pub(super) const KERNELS: &[&Kernel] =
-    &[&ROW_SWEEP, &COLUMN_SWEEP, &LINE_LOSSES, &COMBINE, &LINE_FACTORS, &GRADIENT];
+    &[&ROW_SWEEP, &COLUMN_SWEEP, &MERGE_COLUMNS, &LINE_LOSSES, &COMBINE, &LINE_FACTORS, &GRADIENT];
 
 /// What every kernel is told, of one block.
 pub(super) fn params(problem: &InfoNce, (first_row, rows, first_col, cols): LogitBlock) -> Params {
@@ -122,6 +129,7 @@ pub(super) fn params(problem: &InfoNce, (first_row, rows, first_col, cols): Logi
         hard_negatives: problem.hard_negatives as f32,
         count: 0,
         weight: if problem.symmetric { 0.5 } else { 1. },
+        rows_each: 0,
     }
 }
 

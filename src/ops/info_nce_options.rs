@@ -72,7 +72,8 @@ pub struct InfoNceOptions {
     pub exclude_self: bool,
     /// Mean, sum, or a loss per row.
     pub reduction: Reduction,
-    /// Bytes of scratch for one block of similarities. The answer does not depend on it beyond rounding.
+    /// Bytes of scratch for one block of similarities; a discrete GPU takes 16 times as much. The answer does not depend on
+    /// it beyond rounding.
     pub scratch_bytes: usize,
 }
 

@@ -1,8 +1,8 @@
 //! The softmax losses on a GPU: a product for each block of similarities, and kernels around it.
 
 use super::info_nce_kernels::{
-    COLUMN_SWEEP, COMBINE, GRADIENT, LINE_FACTORS, LINE_LOSSES, Params, ROW_SWEEP, SOFT_OF_BLOCK,
-    own_columns, params,
+    COLUMN_SWEEP, COMBINE, GRADIENT, LINE_FACTORS, LINE_LOSSES, MERGE_COLUMNS, Params, ROW_SWEEP,
+    SOFT_OF_BLOCK, own_columns, params,
 };
 use super::line_codes::{kept_rows, on_device};
 use super::logit_blocks::{
@@ -93,8 +93,7 @@ pub(super) fn forward(
         dispatch(gpu, &ROW_SWEEP, variant(), &params, &tensors, rows_now as u64)?;
         if let Some(cols) = &cols {
             let params = Params { fresh: u32::from(first_row == 0), ..params };
-            let tensors = [sims, log_scale, &row_codes, &col_codes, soft, &cols.stats, &cols.aims];
-            dispatch(gpu, &COLUMN_SWEEP, variant(), &params, &tensors, groups(cols_now, 64))?;
+            sweep_columns(gpu, params, [sims, log_scale, &row_codes, &col_codes, soft], cols)?;
         }
         // The only block: it can be kept.
         kept_sims = ((rows_now, cols_now) == (problem.n, problem.m)).then(|| sims.clone());
@@ -119,6 +118,24 @@ pub(super) fn forward(
     kept.extend([row_codes, col_codes]);
     kept.extend(kept_sims);
     Ok((loss, kept))
+}
+
+/// Rows that one invocation goes through for its column: on a GPU many invocations share a column, where a driver runs on a CPU
+/// that would only be more to merge.
+const ROWS_EACH: u32 = 128;
+
+/// The statistics of a block's columns, merged with what there is of them.
+fn sweep_columns(gpu: &Gpu, params: Params, tensors: [&Tensor; 5], cols: &Lines) -> Result<()> {
+    let rows_each = if gpu.abilities().software { params.rows } else { ROWS_EACH };
+    let chunks = params.rows.div_ceil(rows_each);
+    let params = Params { rows_each, count: chunks, ..params };
+    let (parts, width) = ((chunks * params.cols) as usize, groups(params.cols as usize, 64));
+    let (stats, aims) = (uninit(&cols.stats, &[parts, 2])?, uninit(&cols.stats, &[parts, 4])?);
+    let variant = || Variant::of(DType::F32);
+    let swept = [&tensors[..], &[&stats, &aims]].concat();
+    dispatch(gpu, &COLUMN_SWEEP, variant(), &params, &swept, u64::from(chunks) * width)?;
+    let merged = [&stats, tensors[1], &aims, &cols.stats, &cols.aims];
+    dispatch(gpu, &MERGE_COLUMNS, variant(), &params, &merged, width)
 }
 
 /// The soft weights of a block as a kernel takes them, and the flag that says which these are. What it does not look at still

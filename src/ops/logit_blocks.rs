@@ -76,9 +76,13 @@ fn add_product(
     matmul_dispatch::dispatch(gpu, block, other, sum, &shape, &product)
 }
 
+/// A fast GPU needs larger blocks to be busy.
+const DISCRETE: usize = 16;
+
 /// The bytes of a block of similarities: what the caller allows, but no more than a binding spans.
 pub(super) fn block_bytes(gpu: &Gpu, scratch_bytes: usize) -> usize {
-    scratch_bytes.min(gpu.piece_bytes() as usize)
+    let times = if gpu.abilities().discrete { DISCRETE } else { 1 };
+    (scratch_bytes * times).min(gpu.piece_bytes() as usize)
 }
 
 /// Memory for the largest block.

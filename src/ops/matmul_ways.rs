@@ -33,7 +33,7 @@ pub(crate) const TILED_128: Way =
 pub(crate) const WAYS: &[Way] = &[PLAIN, SMALL, VECTOR, LANES, TILED_64, TILED_128];
 
 /// Invocations that keep a GPU busy; a device's number differs, the choice hardly.
-const BUSY: f64 = 32_768.;
+const BUSY: f64 = 65_536.;
 /// Floating-point operations that are worth compiling the kernel of lanes for: a second.
 const WORTH_LANES: f64 = 2e7;
 /// The shortest piece of an inner axis that is worth a pass of its own.
@@ -132,7 +132,7 @@ impl Way {
             "tiled 128" | "vector" => 256,
             _ => 64,
         };
-        let busy = (groups * invocations) as f64 / BUSY;
+        let busy = (groups.max(1) * invocations) as f64 / BUSY;
         groups as f64 * work / self.efficiency.0 / busy.min(1.)
     }
 }
@@ -150,14 +150,14 @@ pub(crate) fn candidates(device: &Abilities, shape: &MatmulShape, layout: &Layou
     let mut all: Vec<_> = serving.map(|way| (way.estimate(device, shape, layout), *way)).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let Some(&(best, _)) = all.first() else { return vec![PLAIN] };
-    all.into_iter().filter(|(estimate, _)| *estimate <= 4. * best).map(|(_, way)| way).collect()
+    all.into_iter().filter(|(estimate, _)| *estimate <= 4. * best || best == 0.).map(|(_, way)| way).collect()
 }
 
 /// In how many pieces the inner axis is summed at once: where the product is too small to keep a GPU busy and the inner axis is
 /// long. Equal pieces, a multiple of four elements.
 pub(crate) fn pieces(device: &Abilities, shape: &MatmulShape) -> usize {
     let tiles = count(&shape.batch) * shape.m.div_ceil(64) * shape.n.div_ceil(64);
-    if device.software || shape.m == 1 || shape.n == 1 || tiles == 0 {
+    if device.software || shape.m == 1 || shape.n == 1 || tiles == 0 || shape.k == 0 {
         return 1;
     }
     let fits = |&pieces: &usize| {
