@@ -1,4 +1,4 @@
-//! `crossmodal`, the command line: align, project, fuse, predict, attend, eval, search, devices, verify, bench.
+//! `crossmodal`, the command line: align, project, fuse, predict, attend, eval, search, devices, verify, tune, bench.
 //!
 //! Results go to standard output, everything else to standard error. The exit status is 0, 1 where `verify` finds a
 //! fault, 2 after an error, which is one line, or 130 after an
@@ -49,6 +49,7 @@ mod svg;
 mod table;
 mod target;
 mod token_inputs;
+mod tune;
 mod verify;
 mod words;
 
@@ -63,6 +64,7 @@ use failure::Failure;
 const VARIABLES: &str = "\
 Variables:
   CROSSMODAL_DEVICE  The device where --device names none [default: auto]
+  CROSSMODAL_CACHE   The folder for what is found out about a device, or off
   RUST_LOG           What to tell on standard error: error, warn, info, debug";
 
 /// Aligns and fuses the features of several modalities on any GPU, or the CPU.
@@ -84,6 +86,7 @@ enum Verb {
     Search(search::Args),
     Devices(devices::Args),
     Verify(verify::Args),
+    Tune(tune::Args),
     Bench(bench::Args),
 }
 
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Verb::Search(args) => search::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Verify(args) => verify::run(&args),
+        Verb::Tune(args) => tune::run(&args),
         Verb::Bench(args) => bench::run(&args),
     };
     outcome.unwrap_or_else(|failure| failure.report())

@@ -48,6 +48,18 @@ impl Gpu {
         match *self {}
     }
 
+    pub(crate) fn may_time(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn choice(&self, _class: &str) -> Option<String> {
+        match *self {}
+    }
+
+    pub(crate) fn choose(&self, _class: &str, _choice: &str) {
+        match *self {}
+    }
+
     pub(crate) fn piece_bytes(&self) -> u64 {
         match *self {}
     }

@@ -14,6 +14,8 @@
 //! ```
 
 mod adapter;
+mod cache;
+mod choices;
 pub(crate) mod kernel;
 mod memory;
 mod open;
@@ -58,6 +60,7 @@ struct Inner {
     /// Set when the driver reports the device lost; every later call fails with it.
     lost: Arc<Mutex<Option<String>>>,
     poison: AtomicBool,
+    choices: Mutex<choices::Choices>,
 }
 
 impl std::fmt::Debug for Gpu {

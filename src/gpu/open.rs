@@ -90,6 +90,7 @@ impl Gpu {
             profile: Mutex::default(),
             lost,
             poison: AtomicBool::new(false),
+            choices: Mutex::default(),
         }))
     }
 }

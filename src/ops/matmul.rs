@@ -15,6 +15,7 @@
 use super::matmul_dispatch::{INNER, Product, whole};
 use super::matmul_kernels as kernels;
 use super::matmul_parts::Split;
+pub use super::matmul_tune::{Problem, Trial, tune};
 #[cfg(feature = "verify")]
 pub(crate) use super::matmul_ways::{WAYS, Way};
 use super::reduce::{Reduce, ReduceOptions, reduce, sum_to};

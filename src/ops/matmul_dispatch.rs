@@ -1,6 +1,7 @@
 //! A product on a GPU: which way, in how many dispatches.
 
 use super::matmul_kernels::{ACCUMULATE, ACTIVATION, Params};
+use super::matmul_tune as tune;
 use super::matmul_ways::{self as ways, Layout, VECTOR, Way};
 use super::{Reduce, ReduceOptions, Unary, add, cast, dispatch_counted, pad8, reduce, unary};
 use crate::dtype::DType;
@@ -39,7 +40,7 @@ pub(super) fn dispatch(
     product: &Product<'_>,
 ) -> Result<()> {
     let layout = Layout::of(shape, [product.a_offset, product.b_offset, product.out_offset]);
-    let way = product.way.unwrap_or_else(|| ways::candidates(&gpu.abilities(), shape, &layout)[0]);
+    let way = product.way.map_or_else(|| tune::way(gpu, shape, &layout, a.dtype()), Ok)?;
     if way.name == VECTOR.name && shape.n > 1 {
         // A row by a matrix is the matrix transposed by a column.
         let (turned, other) = turned(shape, product);
@@ -143,7 +144,7 @@ pub(super) fn whole(
     product: &Product<'_>,
 ) -> Result<Tensor> {
     let layout = Layout::of(shape, [0; 3]);
-    let way = product.way.unwrap_or_else(|| ways::candidates(&gpu.abilities(), shape, &layout)[0]);
+    let way = product.way.map_or_else(|| tune::way(gpu, shape, &layout, a.dtype()), Ok)?;
     let pieces = if product.way.is_some() { 1 } else { ways::pieces(&gpu.abilities(), shape) };
     let alone = Product { bias: None, activation: None, way: Some(way), ..*product };
     let out = match pieces {

@@ -83,6 +83,7 @@ pub mod matmul;
 mod matmul_dispatch;
 mod matmul_kernels;
 mod matmul_parts;
+mod matmul_tune;
 mod matmul_ways;
 mod parts;
 pub mod reduce;
