@@ -35,6 +35,7 @@ fn grid(op: &str) -> (u32, usize) {
 const NOT_FOLDED: &[(&str, &str, &str)] = &[
     ("clip_global_norm", "total_norm", "it is one workgroup"),
     ("info_nce", "column_sweep", "64 columns are a workgroup: its block's rows pass the grid before"),
+    ("info_nce", "merge_columns", "64 columns are a workgroup: its block's rows pass the grid before"),
     ("info_nce", "line_losses", "256 rows are a workgroup: its block's rows pass the grid before"),
     ("info_nce", "line_factors", "256 rows are a workgroup: its block's rows pass the grid before"),
     ("info_nce", "combine", "256 rows are a workgroup: its block's rows pass the grid before"),

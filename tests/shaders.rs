@@ -328,8 +328,9 @@ fn to_msl(shader: &Shader) -> Result<String, String> {
 #[test]
 fn every_entry_point_is_a_kernel() {
     let mut listed = BTreeMap::<_, Vec<_>>::new();
-    kernels().for_each(|kernel| listed.entry(kernel.name).or_default().push(kernel));
-    for (name, kernels) in listed {
+    // A kernel may be made of several files: those of one source stand together.
+    kernels().for_each(|kernel| listed.entry((kernel.name, kernel.source)).or_default().push(kernel));
+    for ((name, _), kernels) in listed {
         let (module, _) = parse(&kernels[0].code(&Variant::of(F32))).unwrap();
         let mut in_file: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
         let mut in_table: Vec<_> = kernels.iter().map(|kernel| kernel.entry).collect();

@@ -30,13 +30,23 @@ fn every_shader_file_has_a_kernel_and_every_kernel_its_file() {
     let named: BTreeSet<_> = kernels().map(|kernel| kernel.name.to_string()).collect();
     assert_eq!(named, files("shaders", ".wgsl"), "kernels' names are left, files in shaders/ right");
     for kernel in kernels() {
-        let text = read(&format!("shaders/{}.wgsl", kernel.name));
+        // A kernel of several has its part in a folder of the name.
+        let own = format!("shaders/{}", kernel.name);
+        let parts = if folder(&own).is_dir() { files(&own, ".wgsl") } else { BTreeSet::new() };
+        let mut paths = parts.iter().map(|part| format!("{own}/{part}.wgsl")).chain([format!("{own}.wgsl")]);
         assert!(
-            kernel.source.ends_with(&text),
+            paths.any(|path| kernel.source.ends_with(&read(&path))),
             "{}/{}: its source does not end in its file",
             kernel.name,
             kernel.entry
         );
+        for part in &parts {
+            let text = read(&format!("{own}/{part}.wgsl"));
+            assert!(
+                kernels().any(|kernel| kernel.source.contains(&text)),
+                "no kernel includes {own}/{part}.wgsl"
+            );
+        }
     }
     for name in files("shaders/lib", ".wgsl") {
         let text = read(&format!("shaders/lib/{name}.wgsl"));
@@ -61,7 +71,11 @@ fn every_operation_has_a_row_and_every_row_its_operation() {
         "info_nce_sweep",
         "line_codes",
         "logit_blocks",
+        "matmul_dispatch",
+        "matmul_kernels",
         "matmul_parts",
+        "matmul_tune",
+        "matmul_ways",
         "mod",
         "parts",
         "rows",

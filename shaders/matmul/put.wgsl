@@ -1,3 +1,5 @@
+@group(0) @binding(4) var<storage, read> bias: array<elem>;
+
 // Writes the sum of one element.
 fn put(batch: u32, row: u32, col: u32, sum: f32) {
     if row >= params.m || col >= params.n { return; }

@@ -2,8 +2,8 @@
 // a multiple of four elements.
 @group(0) @binding(1) var<storage, read> a: array<vec4<elem>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<elem>>;
-@group(0) @binding(3) var<storage, read> bias: array<elem>;
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<elem_out>>;
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<elem_out>>;
+@group(0) @binding(4) var<storage, read> bias: array<elem>;
 
 // Four neighbouring elements at `at`, zeros if none are left.
 fn a_four(at: u32, left: u32) -> vec4<f32> {

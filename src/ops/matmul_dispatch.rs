@@ -73,7 +73,7 @@ fn in_blocks(
 ) -> Result<()> {
     let (kernel, constants) = way.kernel(&layout);
     // Without a bias its binding still needs a buffer; it is not read.
-    let tensors = [a, b, product.bias.unwrap_or(b), out];
+    let tensors = &[a, b, out, product.bias.unwrap_or(b)][..kernel.bindings.len()];
     let at_once = gpu.abilities().flops_at_once;
     let kind = product.activation.map_or(0, |kind| unary::code(kind).0);
     // An empty inner axis is one empty block.
@@ -92,7 +92,7 @@ fn in_blocks(
         for first_group in (0..groups).step_by(together) {
             params.first_group = first_group as u32;
             let now = together.min(groups - first_group);
-            dispatch_counted(gpu, kernel, variant.clone(), &params, &tensors, now as u64, now as f64 * work)?;
+            dispatch_counted(gpu, kernel, variant.clone(), &params, tensors, now as u64, now as f64 * work)?;
         }
     }
     Ok(())

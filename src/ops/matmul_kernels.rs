@@ -44,7 +44,8 @@ macro_rules! source {
     };
 }
 
-const BINDINGS: &[Binding] = &[read("a"), read("b"), read("bias"), write("out")];
+const BINDINGS: &[Binding] = &[read("a"), read("b"), write("out"), read("bias")];
+const WITHOUT_BIAS: &[Binding] = &[read("a"), read("b"), write("out")];
 
 const fn kernel(
     entry: &'static str,
@@ -78,8 +79,10 @@ pub(super) const SMALL: Kernel = kernel(
     source!("matmul/narrow.wgsl", "matmul/activated.wgsl", "matmul/put.wgsl", "matmul/small.wgsl"),
     PLAIN,
 );
-pub(super) const LANES: Kernel =
-    kernel("lanes", source!("matmul/narrow.wgsl", "matmul/lanes.wgsl"), &[(ACCUMULATE, 0)]);
+pub(super) const LANES: Kernel = Kernel {
+    bindings: WITHOUT_BIAS,
+    ..kernel("lanes", source!("matmul/narrow.wgsl", "matmul/lanes.wgsl"), &[(ACCUMULATE, 0)])
+};
 pub(super) const VECTOR: Kernel = kernel(
     "vector",
     source!("matmul/narrow.wgsl", "matmul/activated.wgsl", "matmul/put.wgsl", "matmul/vector.wgsl"),

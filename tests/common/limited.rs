@@ -12,7 +12,7 @@ pub(crate) fn limited(tighten: impl FnOnce(&mut wgpu::Limits)) -> Device {
     let mut limits = adapter.limits();
     tighten(&mut limits);
     let descriptor = wgpu::DeviceDescriptor {
-        required_features: adapter.features() & wgpu::Features::SHADER_F16,
+        required_features: adapter.features() & (wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP),
         required_limits: limits,
         ..Default::default()
     };

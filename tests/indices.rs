@@ -1,0 +1,125 @@
+//! Kernels that are compiled without checks of their indices: every index is inside, on all of their cases.
+#![cfg(feature = "verify")]
+
+mod common;
+
+use crossmodal::cases::{self, Verdict};
+use crossmodal::gpu::{Gpu, Kernel};
+use crossmodal::{DType, Device};
+use std::sync::Arc;
+
+/// What is put in front: an index that is outside is remembered, and then led inside.
+const INSIDE: &str = "
+var<private> strayed: bool = false;
+fn inside(index: u32, size: u32) -> u32 {
+    if index >= size { strayed = true; }
+    return min(index, size - 1u);
+}
+";
+
+/// The arrays that the kernel indexes, and how many elements each has.
+fn arrays(kernel: &Kernel) -> Vec<(&'static str, String)> {
+    assert_eq!(kernel.entry, "tiled_wide", "a kernel without checks that this test does not know");
+    let of_buffer = |name: &'static str| (name, format!("arrayLength(&{name})"));
+    vec![
+        ("rows_of_a", "DEPTH * FOURS_DOWN".into()),
+        ("columns_of_b", "DEPTH * FOURS_ACROSS".into()),
+        of_buffer("a"),
+        of_buffer("b"),
+        of_buffer("out"),
+        of_buffer("bias"),
+    ]
+}
+
+/// The source with every index of the array led through `inside`, and how many there were.
+fn watched(source: &str, array: &str, size: &str) -> (String, usize) {
+    let opening = format!("{array}[");
+    let (mut out, mut rest, mut count) = (String::new(), source, 0);
+    while let Some(at) = rest.find(&opening) {
+        let whole_word = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let begin = at + opening.len();
+        out += &rest[..begin];
+        rest = &rest[begin..];
+        if !whole_word {
+            continue;
+        }
+        let mut depth = 1;
+        let end = rest.find(|c| {
+            depth += i32::from(c == '[') - i32::from(c == ']');
+            depth == 0
+        });
+        let end = end.expect("a bracket that closes");
+        // Indices in the index are watched too.
+        let (inner, more) = watched(&rest[..end], array, size);
+        out += &format!("inside({inner}, {size})");
+        rest = &rest[end..];
+        count += 1 + more;
+    }
+    (out + rest, count)
+}
+
+/// The kernel as it is, but that an index outside makes its result NaN.
+fn instrumented(kernel: &Kernel, code: &str) -> String {
+    let mut code = code.to_string();
+    for (array, size) in arrays(kernel) {
+        let (changed, count) = watched(&code, array, &size);
+        assert!(count > 0, "{}: nothing reads or writes {array}", kernel.entry);
+        code = changed;
+    }
+    // Where the entry point is done.
+    let end = code.rfind('}').expect("a body");
+    let types = code.rfind("alias elem_out").expect("the element types");
+    let body = code[types..].find('\n').expect("a line") + types + 1;
+    let nan = "if strayed { out[0] = vec4<elem_out>(elem_out(bitcast<f32>(0x7fc00000u + params.pad0))); }\n";
+    [&code[..body], INSIDE, &code[body..end], nan, &code[end..]].concat()
+}
+
+fn verdicts(device: &Device, kernel: &Kernel) -> Vec<Verdict> {
+    let row = cases::TABLE.iter().find(|row| row.op == kernel.name).expect("a row");
+    let own: Vec<_> = (row.cases)().into_iter().filter(|case| case.name.starts_with("tiled")).collect();
+    let types = [DType::F32, DType::F16];
+    let all = own.iter().flat_map(|case| types.map(|dtype| cases::verify_case(device, row.op, case, dtype)));
+    all.flatten().collect()
+}
+
+fn unchecked() -> impl Iterator<Item = &'static Kernel> {
+    cases::TABLE.iter().flat_map(|row| row.kernels.iter().copied()).filter(|kernel| kernel.unchecked)
+}
+
+fn with_hook(gpu: &Gpu, hook: impl Fn(&Kernel, &str) -> String + Send + Sync + 'static) {
+    gpu.set_source_hook(Some(Arc::new(
+        move |kernel: &Kernel, code: &str| {
+            if kernel.unchecked { hook(kernel, code) } else { code.to_string() }
+        },
+    )));
+}
+
+#[test]
+fn kernels_without_checks_index_inside() {
+    let device = common::gpu();
+    let Device::Gpu(gpu) = &device else { panic!("{} is not a GPU", device.name()) };
+    with_hook(gpu, instrumented);
+    for kernel in unchecked() {
+        let all = verdicts(&device, kernel);
+        assert!(all.len() > 20, "{}: {} checks", kernel.entry, all.len());
+        for verdict in all {
+            assert!(verdict.passed(), "{}: {}", verdict.case, verdict.detail);
+        }
+    }
+    gpu.set_source_hook(None);
+}
+
+#[test]
+fn an_index_outside_would_be_seen() {
+    let device = common::gpu();
+    let Device::Gpu(gpu) = &device else { panic!("{} is not a GPU", device.name()) };
+    // One vector short.
+    let short = |kernel: &Kernel, code: &str| {
+        instrumented(kernel, code).replace(", DEPTH * FOURS_DOWN)", ", DEPTH * FOURS_DOWN - 1u)")
+    };
+    with_hook(gpu, short);
+    for kernel in unchecked() {
+        assert!(verdicts(&device, kernel).iter().any(|verdict| !verdict.passed()), "{}", kernel.entry);
+    }
+    gpu.set_source_hook(None);
+}
