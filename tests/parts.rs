@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/limited.rs"]
 mod limited;
+#[path = "common/rows.rs"]
+mod rows;
 
 use crossmodal::autograd::Tape;
 use crossmodal::ops::binary::BINARY;
@@ -14,6 +16,7 @@ use crossmodal::ops::matmul::MATMUL;
 use crossmodal::ops::reduce::REDUCE;
 use crossmodal::ops::transpose::TRANSPOSE;
 use crossmodal::{DType, Device, Error, Tensor, cases, ops};
+use std::sync::Mutex;
 
 /// A device with bindings of so many bytes.
 fn limited(bytes: u64) -> Device {
@@ -27,7 +30,9 @@ fn binding(op: &str) -> u64 {
         "cast" => 768,
         "clip_global_norm" => 1536, // 179 partial norms
         "info_nce" => 4352,         // four sums of 257 rows
+        "siglip" => 4352,           // four rows of 257: of one, the pairs of parts are hundreds
         "layer_norm" => 3328,       // rows of 769
+        "matmul" => 2560,           // five rows of 127
         "top_k" => 8448,            // rows of 2100
         _ => 1280,
     }
@@ -35,27 +40,30 @@ fn binding(op: &str) -> u64 {
 
 #[test]
 fn every_case_passes_where_bindings_are_tiny() {
-    let mut failures = vec![];
-    for row in cases::TABLE {
+    let failures = Mutex::new(vec![]);
+    rows::every_row(|row| {
         let (device, start) = (limited(binding(row.op)), std::time::Instant::now());
         let (mut checks, mut split) = (0, 0);
         for case in (row.cases)() {
             let largest = case.inputs.iter().map(|input| input.values.len()).max().unwrap_or(0);
-            if largest > 40_000 {
-                continue; // Thousands of parts, like those of the others.
+            // Thousands of parts, like those of the others. Of the gather of 70000 rows it is the result that is large.
+            if largest > 40_000 || case.name == "70000 rows" {
+                continue;
             }
             for dtype in [DType::F32, DType::F16] {
                 let Some(verdict) = cases::verify_case(&device, row.op, &case, dtype) else { continue };
                 checks += 1;
                 split += usize::from((largest * dtype.size()) as u64 > binding(row.op));
                 if !verdict.passed() {
-                    failures.push(format!("{} {} {dtype}: {}", row.op, verdict.case, verdict.detail));
+                    let line = format!("{} {} {dtype}: {}", row.op, verdict.case, verdict.detail);
+                    failures.lock().unwrap().push(line);
                 }
             }
         }
         eprintln!("{:20} {checks:3} checks, {split:3} of split inputs, {:.1?}", row.op, start.elapsed());
         assert!(split > 0, "{}: no case has an input larger than a binding", row.op);
-    }
+    });
+    let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 

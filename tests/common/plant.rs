@@ -3,8 +3,17 @@
 use crossmodal::gpu::{Access, Kernel};
 use std::ops::Range;
 
+/// What of a kernel a fault is in.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Store,
+    Guard,
+    Loop,
+}
+
 /// A change of a source's text.
 pub(crate) struct Fault {
+    pub(crate) kind: Kind,
     pub(crate) what: String,
     pub(crate) at: Range<usize>,
     pub(crate) with: String,
@@ -108,8 +117,10 @@ fn store_faults(kernel: &Kernel, text: &str) -> Vec<Fault> {
         {
             let (statement, rhs) = (&text[start..value.end], text[value.clone()].trim());
             let with = format!(" ({rhs}) + ({rhs})");
-            faults.push(Fault { what: format!("doubled: {statement}"), at: value.clone(), with });
+            let what = format!("doubled: {statement}");
+            faults.push(Fault { kind: Kind::Store, what, at: value.clone(), with });
             faults.push(Fault {
+                kind: Kind::Store,
                 what: format!("left out: {statement}"),
                 at: start..value.end,
                 with: String::new(),
@@ -140,6 +151,7 @@ fn guard_faults(text: &str, within: &Range<usize>) -> Vec<Fault> {
         let line = line(text, at);
         let (what, end) = (text[line.clone()].trim(), line.end);
         let fault = |how: &str, at: Range<usize>, with: &str| Fault {
+            kind: Kind::Guard,
             what: format!("{how}: {what}"),
             at,
             with: with.into(),
@@ -174,6 +186,7 @@ fn loop_faults(text: &str, within: &Range<usize>) -> Vec<Fault> {
             if what.starts_with("for") { at + text[at..].find(';').expect("a condition") } else { at };
         let condition = &text[begin..line.end];
         let fault = |how: &str, at: Range<usize>, with: &str| Fault {
+            kind: Kind::Loop,
             what: format!("{how}: {what}"),
             at,
             with: with.into(),
