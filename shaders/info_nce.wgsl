@@ -32,19 +32,31 @@ const PER_ROW: u32 = 128u;
 // The soft weights at hand are those of the block alone, not of the whole.
 const SOFT_OF_BLOCK: u32 = 256u;
 
+// SIMPLE: each row's own column is its target, nothing is masked or left out, negatives have no bonus. What most training runs
+// ask for is a pipeline without the questions.
+
 // Whether there is an entry at row i and column j, of these codes.
 fn keeps(i: u32, j: u32, row_code: u32, col_code: u32) -> bool {
+    if SIMPLE == 1u { return true; }
     return row_code != MASKED && col_code != MASKED && !(i == j && has(EXCLUDE_SELF) && !has(OWN_COLUMNS));
 }
 
 // The similarity with the bonus of a negative.
 fn competing(similarity: f32, target_weight: f32, scale: f32) -> f32 {
     // No division by a scale that may be too small for it where nobody asked for a bonus.
-    if params.hard_negatives == 0.0 { return similarity; }
+    if SIMPLE == 1u || params.hard_negatives == 0.0 { return similarity; }
     return select(similarity + similarity * (params.hard_negatives / scale), similarity, target_weight > 0.0);
 }
 
-fn competes(target_weight: f32) -> bool { return !(has(DECOUPLED) && target_weight > 0.0); }
+fn competes(target_weight: f32) -> bool {
+    return SIMPLE == 1u || !(has(DECOUPLED) && target_weight > 0.0);
+}
+
+// One more entry of a line.
+fn joined(part: vec2<f32>, z: f32, scale: f32) -> vec2<f32> {
+    if z <= part.x { return vec2(part.x, part.y + exp(scale * (z - part.x))); }
+    return vec2(z, part.y * exp(scale * (part.x - z)) + 1.0);
+}
 
 // (maximum, sum of exp(scale (z - maximum))) of two parts of a line; the sum of an empty part is 0.
 fn merge(a: vec2<f32>, b: vec2<f32>, scale: f32) -> vec2<f32> {
@@ -83,6 +95,7 @@ fn workgroup_sum4(value: vec4<f32>, lane: u32) -> vec4<f32> {
 
 // The weight of the target at row i and column j, for the row and for the column alike.
 fn target_weight(i: u32, j: u32, row_code: u32, col_code: u32) -> f32 {
+    if SIMPLE == 1u { return select(0.0, 1.0, i == j); }
     if has(OWN_COLUMNS) || has(NO_TARGETS) { return 0.0; }
     if has(SOFT_OF_BLOCK) { return soft[(i - params.first_row) * params.cols + j - params.first_col]; }
     if has(SOFT) { return soft[i * params.m + j]; }
@@ -108,7 +121,7 @@ fn row_sweep(
     let i = params.first_row + row;
     let row_code = row_code_at(i);
     var aim = vec4(0.0);
-    var largest = LOWEST;
+    var own = vec2(LOWEST, 0.0);
     for (var col = lane; col < params.cols; col += WIDTH) {
         let j = params.first_col + col;
         let col_code = code_of_col(j);
@@ -116,22 +129,11 @@ fn row_sweep(
         let similarity = sims[base + col];
         let weight = target_weight(i, j, row_code, col_code);
         aim += vec4(weight * similarity, weight, similarity, 1.0);
-        if competes(weight) {
-            largest = max(largest, competing(similarity, weight, scale));
-        }
+        if competes(weight) { own = joined(own, competing(similarity, weight, scale), scale); }
     }
     aim = workgroup_sum4(aim, lane);
-    largest = workgroup_max(largest, lane);
-    var sum = 0.0;
-    for (var col = lane; col < params.cols; col += WIDTH) {
-        let j = params.first_col + col;
-        let col_code = code_of_col(j);
-        let weight = target_weight(i, j, row_code, col_code);
-        if keeps(i, j, row_code, col_code) && competes(weight) {
-            sum += exp(scale * (competing(sims[base + col], weight, scale) - largest));
-        }
-    }
-    sum = workgroup_sum(sum, lane);
+    let largest = workgroup_max(own.x, lane);
+    let sum = workgroup_sum(select(0.0, own.y * exp(scale * (own.x - largest)), own.y > 0.0), lane);
     if lane == 0u {
         var part = vec2(largest, sum);
         if params.fresh == 0u {
@@ -162,7 +164,7 @@ fn column_sweep(
     let j = params.first_col + col;
     let col_code = code_of_col(j);
     var aim = vec4(0.0);
-    var largest = LOWEST;
+    var own = vec2(LOWEST, 0.0);
     for (var row = first; row < end; row++) {
         let i = params.first_row + row;
         let row_code = row_code_at(i);
@@ -170,20 +172,9 @@ fn column_sweep(
         let similarity = sims[row * params.cols + col];
         let weight = target_weight(i, j, row_code, col_code);
         aim += vec4(weight * similarity, weight, similarity, 1.0);
-        if competes(weight) {
-            largest = max(largest, competing(similarity, weight, scale));
-        }
+        if competes(weight) { own = joined(own, competing(similarity, weight, scale), scale); }
     }
-    var sum = 0.0;
-    for (var row = first; row < end; row++) {
-        let i = params.first_row + row;
-        let row_code = row_code_at(i);
-        let weight = target_weight(i, j, row_code, col_code);
-        if keeps(i, j, row_code, col_code) && competes(weight) {
-            sum += exp(scale * (competing(sims[row * params.cols + col], weight, scale) - largest));
-        }
-    }
-    stats[chunk * params.cols + col] = vec2(largest, sum);
+    stats[chunk * params.cols + col] = own;
     aims[chunk * params.cols + col] = aim;
 }
 
@@ -308,6 +299,9 @@ fn probability(z: f32, factor: vec4<f32>, scale: f32) -> f32 {
     return factor.y * exp(scale * (z - factor.x));
 }
 
+// Entries of the block for each invocation, one after the other.
+const RUN: u32 = 4u;
+
 // In place: S becomes upstream * scale * G, G = probabilities - targets, of the rows and, when symmetric, of the columns.
 @compute @workgroup_size(256)
 fn gradient(
@@ -315,26 +309,35 @@ fn gradient(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let at = group_index(group, groups) * 256u + lane;
-    if at >= params.rows * params.cols { return; }
-    let i = params.first_row + at / params.cols;
-    let j = params.first_col + at % params.cols;
+    let first = (group_index(group, groups) * 256u + lane) * RUN;
+    let scale = exp(log_factor[0]);
+    var row = first / params.cols;
+    var col = first % params.cols;
+    for (var at = first; at < first + RUN; at++) {
+        if at >= params.rows * params.cols { return; }
+        block[at] = gradient_of(params.first_row + row, params.first_col + col, block[at], scale);
+        col += 1u;
+        if col == params.cols {
+            col = 0u;
+            row += 1u;
+        }
+    }
+}
+
+fn gradient_of(i: u32, j: u32, similarity: f32, scale: f32) -> f32 {
     let row_code = row_code_at(i);
     let col_code = code_of_col(j);
+    if !keeps(i, j, row_code, col_code) { return 0.0; }
+    let weight = target_weight(i, j, row_code, col_code);
+    let z = competing(similarity, weight, scale);
+    let row = row_factors[i];
     var g = 0.0;
-    if keeps(i, j, row_code, col_code) {
-        let scale = exp(log_factor[0]);
-        let weight = target_weight(i, j, row_code, col_code);
-        let z = competing(block[at], weight, scale);
-        let row = row_factors[i];
-        var away = row.z * weight + row.w;
-        if competes(weight) { g = probability(z, row, scale); }
-        if has(SYMMETRIC) {
-            let col = col_factors[j];
-            away += col.z * weight + col.w;
-            if competes(weight) { g += probability(z, col, scale); }
-        }
-        g -= away;
+    var away = row.z * weight + row.w;
+    if competes(weight) { g = probability(z, row, scale); }
+    if has(SYMMETRIC) {
+        let col = col_factors[j];
+        away += col.z * weight + col.w;
+        if competes(weight) { g += probability(z, col, scale); }
     }
-    block[at] = g;
+    return g - away;
 }

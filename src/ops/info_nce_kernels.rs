@@ -1,8 +1,9 @@
 //! The kernels of the softmax losses, and what they are told.
 
 use super::line_codes;
-use crate::gpu::Kernel;
-use crate::gpu::kernel::{params, read, write};
+use crate::dtype::DType;
+use crate::gpu::kernel::{Binding, params, read, write};
+use crate::gpu::{Kernel, Variant};
 use crate::reference::{InfoNce, LogitBlock, Reduction, TargetKind};
 
 const SOURCE: &str = concat!(
@@ -41,10 +42,22 @@ const PER_ROW: u32 = 128;
 /// The soft weights that are bound are those of the block alone.
 pub(super) const SOFT_OF_BLOCK: u32 = 256;
 
-pub(super) const ROW_SWEEP: Kernel = Kernel::new::<Params>(
-    "info_nce",
+/// Whether nothing but the usual is asked for, see the shader.
+const SIMPLE: &str = "SIMPLE";
+
+const fn kernel(entry: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel { constants: &[(SIMPLE, 0)], ..Kernel::new::<Params>("info_nce", entry, SOURCE, bindings) }
+}
+
+/// The variant of a kernel that is told these parameters.
+pub(super) fn variant(params: &Params) -> Variant {
+    let unusual = !(SYMMETRIC | MEAN | PER_ROW);
+    let simple = params.flags & unusual == 0 && params.hard_negatives == 0.;
+    Variant::of(DType::F32).with(SIMPLE, u32::from(simple))
+}
+
+pub(super) const ROW_SWEEP: Kernel = kernel(
     "row_sweep",
-    SOURCE,
     &[
         read("sims"),
         read("log_scale"),
@@ -56,28 +69,15 @@ pub(super) const ROW_SWEEP: Kernel = Kernel::new::<Params>(
     ],
 );
 pub(super) const COLUMN_SWEEP: Kernel = Kernel { entry: "column_sweep", ..ROW_SWEEP };
-pub(super) const MERGE_COLUMNS: Kernel = Kernel::new::<Params>(
-    "info_nce",
+pub(super) const MERGE_COLUMNS: Kernel = kernel(
     "merge_columns",
-    SOURCE,
     &[read("part_stats"), read("log_scale"), read("part_aims"), write("merged_stats"), write("merged_aims")],
 );
-pub(super) const LINE_LOSSES: Kernel = Kernel::new::<Params>(
-    "info_nce",
-    "line_losses",
-    SOURCE,
-    &[read("line_stats"), read("line_aims"), read("log_scales"), write("lines")],
-);
-pub(super) const COMBINE: Kernel = Kernel::new::<Params>(
-    "info_nce",
-    "combine",
-    SOURCE,
-    &[read("row_sums"), read("col_sums"), write("loss")],
-);
-pub(super) const LINE_FACTORS: Kernel = Kernel::new::<Params>(
-    "info_nce",
+pub(super) const LINE_LOSSES: Kernel =
+    kernel("line_losses", &[read("line_stats"), read("line_aims"), read("log_scales"), write("lines")]);
+pub(super) const COMBINE: Kernel = kernel("combine", &[read("row_sums"), read("col_sums"), write("loss")]);
+pub(super) const LINE_FACTORS: Kernel = kernel(
     "line_factors",
-    SOURCE,
     &[
         read("line_stats"),
         read("line_aims"),
@@ -88,10 +88,8 @@ pub(super) const LINE_FACTORS: Kernel = Kernel::new::<Params>(
         write("factors"),
     ],
 );
-pub(super) const GRADIENT: Kernel = Kernel::new::<Params>(
-    "info_nce",
+pub(super) const GRADIENT: Kernel = kernel(
     "gradient",
-    SOURCE,
     &[
         read("row_factors"),
         read("col_factors"),

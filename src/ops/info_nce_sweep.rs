@@ -2,7 +2,7 @@
 
 use super::info_nce_kernels::{
     COLUMN_SWEEP, COMBINE, GRADIENT, LINE_FACTORS, LINE_LOSSES, MERGE_COLUMNS, Params, ROW_SWEEP,
-    SOFT_OF_BLOCK, own_columns, params,
+    SOFT_OF_BLOCK, own_columns, params, variant,
 };
 use super::line_codes::{kept_rows, on_device};
 use super::logit_blocks::{
@@ -14,6 +14,9 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Variant};
 use crate::reference::{InfoNce, LogitBlock, Reduction, blocks};
 use crate::tensor::Tensor;
+
+/// Entries of a block for a workgroup of the gradient.
+const RUNS: usize = 4 * 256;
 
 /// What is known of the rows or of the columns after the sweep.
 struct Lines {
@@ -81,7 +84,6 @@ pub(super) fn forward(
     let mut cols = if problem.symmetric { Some(Lines::new(x, problem.m)?) } else { None };
     let bytes = block_bytes(gpu, scratch_bytes);
     let scratch = scratch(x, (problem.n, problem.m), bytes)?;
-    let variant = || Variant::of(DType::F32);
     let mut kept_sims = None;
     for block in problem.blocks(bytes) {
         let (first_row, rows_now, _, cols_now) = block;
@@ -90,7 +92,7 @@ pub(super) fn forward(
         let params = params(problem, block);
         let params = Params { flags: params.flags | soft_flag, ..params };
         let tensors = [sims, log_scale, &row_codes, &col_codes, soft, &rows.stats, &rows.aims];
-        dispatch(gpu, &ROW_SWEEP, variant(), &params, &tensors, rows_now as u64)?;
+        dispatch(gpu, &ROW_SWEEP, variant(&params), &params, &tensors, rows_now as u64)?;
         if let Some(cols) = &cols {
             let params = Params { fresh: u32::from(first_row == 0), ..params };
             sweep_columns(gpu, params, [sims, log_scale, &row_codes, &col_codes, soft], cols)?;
@@ -105,7 +107,7 @@ pub(super) fn forward(
             let own = &if extra.is_split() { block_of(extra, block)? } else { extra.clone() };
             let params = own_columns(problem, block);
             let tensors = [own, log_scale, &row_codes, &row_codes, log_scale, &rows.stats, &rows.aims];
-            dispatch(gpu, &ROW_SWEEP, variant(), &params, &tensors, block.1 as u64)?;
+            dispatch(gpu, &ROW_SWEEP, variant(&params), &params, &tensors, block.1 as u64)?;
         }
     }
     rows.finish(gpu, problem, log_scale)?;
@@ -131,11 +133,10 @@ fn sweep_columns(gpu: &Gpu, params: Params, tensors: [&Tensor; 5], cols: &Lines)
     let params = Params { rows_each, count: chunks, ..params };
     let (parts, width) = ((chunks * params.cols) as usize, groups(params.cols as usize, 64));
     let (stats, aims) = (uninit(&cols.stats, &[parts, 2])?, uninit(&cols.stats, &[parts, 4])?);
-    let variant = || Variant::of(DType::F32);
     let swept = [&tensors[..], &[&stats, &aims]].concat();
-    dispatch(gpu, &COLUMN_SWEEP, variant(), &params, &swept, u64::from(chunks) * width)?;
+    dispatch(gpu, &COLUMN_SWEEP, variant(&params), &params, &swept, u64::from(chunks) * width)?;
     let merged = [&stats, tensors[1], &aims, &cols.stats, &cols.aims];
-    dispatch(gpu, &MERGE_COLUMNS, variant(), &params, &merged, width)
+    dispatch(gpu, &MERGE_COLUMNS, variant(&params), &params, &merged, width)
 }
 
 /// The soft weights of a block as a kernel takes them, and the flag that says which these are. What it does not look at still
@@ -180,8 +181,8 @@ pub(super) fn backward(
     let [row_codes, col_codes] = &rest[..2] else { unreachable!("the codes are kept") };
     let turn = |params: &Params, soft: &Tensor, block: &Tensor| {
         let tensors = [row_factors, col_factors, row_codes, col_codes, soft, log_scale, block];
-        let groups = groups((params.rows * params.cols) as usize, 256);
-        dispatch(gpu, &GRADIENT, Variant::of(DType::F32), params, &tensors, groups)
+        let groups = groups((params.rows * params.cols) as usize, RUNS);
+        dispatch(gpu, &GRADIENT, variant(params), params, &tensors, groups)
     };
     let (x, y) = (&kept_rows(x, &problem.rows)?, &kept_rows(y, &problem.cols)?);
     let sum = |like: &Tensor, needed: bool| needed.then(|| uninit(like, like.shape())).transpose();
