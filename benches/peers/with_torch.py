@@ -20,7 +20,7 @@ BACKENDS = {
 # The first of each is the one that is compared first.
 ON_GPU = {
     "matmul": ["f32", "f16", "tf32"],
-    "info_nce": ["eager f32", "eager f16", "compiled f32", "eager tf32", "compiled f16"],
+    "info_nce": ["eager f32", "eager f16", "compiled f32", "eager tf32"],
     "attention": ["efficient f32", "flash f16", "math f32", "efficient tf32", "efficient f16", "cudnn f16"],
 }
 ON_CPU = {
