@@ -79,16 +79,6 @@ impl Work {
             Work::Attention(_) => Op::Attention,
         }
     }
-
-    /// Bytes of one matrix of all logits or weights in f32, which some implementations store; 0 for a product.
-    pub(crate) fn scores_bytes(&self) -> u64 {
-        let elements = match self {
-            Work::Matmul(_) => 0,
-            Work::InfoNce(p) => p.n * p.n,
-            Work::Attention(h) => h.batch * h.heads * h.queries * h.keys,
-        };
-        4 * elements as u64
-    }
 }
 
 /// All of them, in the file's order.

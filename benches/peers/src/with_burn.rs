@@ -40,10 +40,7 @@ pub(crate) fn prepare(
     work: &Work,
     inputs: &[Array],
 ) -> Outcome<Box<dyn Side>> {
-    let stored = match work {
-        Work::Attention(heads) if !heads.backward => 0,
-        _ => work.scores_bytes(),
-    };
+    let stored = stored_bytes(work);
     if stored > adapter.max_binding {
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
         let (needs, has) = (gib(stored), gib(adapter.max_binding));
@@ -62,6 +59,16 @@ pub(crate) fn prepare(
         device.sync().map_err(|e| format!("{e:?}"))?;
         Ok(Box::new(Burn { run }) as Box<dyn Side>)
     })
+}
+
+/// The largest matrix that it stores beside inputs and results, all logits or weights in f32.
+fn stored_bytes(work: &Work) -> u64 {
+    let elements = match work {
+        Work::InfoNce(p) => p.n * p.n,
+        Work::Attention(h) if h.backward => h.batch * h.heads * h.queries * h.keys,
+        Work::Matmul(_) | Work::Attention(_) => 0,
+    };
+    4 * elements as u64
 }
 
 impl Side for Burn {
