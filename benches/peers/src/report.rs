@@ -76,7 +76,7 @@ impl Report {
     fn heading(&self) -> String {
         let About { date, machine, cores, adapter, driver, versions, python } = &self.about;
         let versions = versions.iter().map(|(name, version)| format!("{name} {version}"));
-        let python = python.iter().map(|about| about.to_string());
+        let python = python.iter().map(of_python);
         let versions = versions.chain(python).collect::<Vec<_>>().join("; ");
         format!(
             "# Beside the peers, {date}\n\n{machine}, {cores} cores; adapter {adapter}, driver {driver}; {versions}.\n\n\
@@ -181,8 +181,20 @@ fn cells(entry: &Entry, ours: &Times, against: Option<(&Peer, &Times)>) -> [Stri
         ms(ours.first),
         of_peer(&|_, t| ms(t.first)),
         format!("{} / {}", mib(entry.peak), of_peer(&|peer, _| mib(peer.peak))),
-        of_peer(&|peer, _| peer.difference.map_or("–".into(), |difference| format!("{difference:.0e}"))),
+        of_peer(&|peer, _| {
+            peer.difference.map_or("–".into(), |difference| {
+                if difference == 0. { "0".into() } else { format!("{difference:.0e}") }
+            })
+        }),
     ]
+}
+
+/// What a peer of Python's says of itself: its name and version, then the rest.
+fn of_python(about: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
+    let rest = about.as_object().into_iter().flatten().filter(|(key, _)| *key != "peer" && *key != "version");
+    let rest = rest.map(|(key, value)| format!("{key} {}", text(value))).collect::<Vec<_>>().join(", ");
+    format!("{} {} ({rest})", text(&about["peer"]), text(&about["version"]))
 }
 
 fn line(cells: &[String]) -> String {

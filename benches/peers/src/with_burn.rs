@@ -74,7 +74,7 @@ fn stored_bytes(work: &Work) -> u64 {
 impl Side for Burn {
     fn call(&mut self) -> Outcome<Vec<f32>> {
         caught(|| {
-            let firsts = (self.run)().into_iter().map(|result| result.slice([0..1])).collect();
+            let firsts = (self.run)().into_iter().map(|result| result.slice(0..1)).collect();
             values(Tensor::cat(firsts, 0))
         })
     }
