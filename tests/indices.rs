@@ -22,8 +22,8 @@ fn arrays(kernel: &Kernel) -> Vec<(&'static str, String)> {
     assert_eq!(kernel.entry, "tiled_wide", "a kernel without checks that this test does not know");
     let of_buffer = |name: &'static str| (name, format!("arrayLength(&{name})"));
     vec![
-        ("rows_of_a", "DEPTH * FOURS_DOWN".into()),
-        ("columns_of_b", "DEPTH * FOURS_ACROSS".into()),
+        ("rows_of_a", "DEPTH * A_STRIDE".into()),
+        ("columns_of_b", "DEPTH * B_STRIDE".into()),
         of_buffer("a"),
         of_buffer("b"),
         of_buffer("out"),
@@ -115,7 +115,7 @@ fn an_index_outside_would_be_seen() {
     let Device::Gpu(gpu) = &device else { panic!("{} is not a GPU", device.name()) };
     // One vector short.
     let short = |kernel: &Kernel, code: &str| {
-        instrumented(kernel, code).replace(", DEPTH * FOURS_DOWN)", ", DEPTH * FOURS_DOWN - 1u)")
+        instrumented(kernel, code).replace(", DEPTH * A_STRIDE)", ", DEPTH * FOURS_DOWN - 1u)")
     };
     with_hook(gpu, short);
     for kernel in unchecked() {

@@ -17,11 +17,11 @@ fn b_four(at: u32, left: u32) -> vec4<f32> {
     return four;
 }
 
-fn put_four(batch: u32, row: u32, col: u32, sums: vec4<f32>) {
-    put(batch, row, col, sums.x);
-    put(batch, row, col + 1u, sums.y);
-    put(batch, row, col + 2u, sums.z);
-    put(batch, row, col + 3u, sums.w);
+fn put_four(batch: u32, row: u32, col: u32, sums: vec4<f32>, first: bool, last: bool) {
+    put_part(batch, row, col, sums.x, first, last);
+    put_part(batch, row, col + 1u, sums.y, first, last);
+    put_part(batch, row, col + 2u, sums.z, first, last);
+    put_part(batch, row, col + 3u, sums.w, first, last);
 }
 
 @compute @workgroup_size(THREADS)

@@ -1,15 +1,21 @@
 // A tile of TILE_ROWS by TILE_COLS to a workgroup, eight rows by eight columns to an invocation. The operands come through
 // workgroup memory, DEPTH of the inner axis at a time, as vectors of four rows and of four columns.
+// PAD vectors behind each row of those keep invocations that store side by side out of each other's way, where there is room.
 const DEPTH: u32 = 16u;
 const THREADS: u32 = TILE_ROWS * TILE_COLS / 64u;
 const FOURS_DOWN: u32 = TILE_ROWS / 4u;
 const FOURS_ACROSS: u32 = TILE_COLS / 4u;
+const A_STRIDE: u32 = FOURS_DOWN + PAD;
+const B_STRIDE: u32 = FOURS_ACROSS + PAD;
+// A sum is one running f32 over so much of the inner axis, and those sums are another: rounding grows with the length of
+// either, not of both together.
+const RUN: u32 = 2048u;
 // Blocks of four by four in the operands' tiles: at most two for each invocation.
 const BLOCKS_OF_A: u32 = FOURS_DOWN * DEPTH / 4u;
 const BLOCKS: u32 = BLOCKS_OF_A + FOURS_ACROSS * DEPTH / 4u;
 
-var<workgroup> rows_of_a: array<vec4<f32>, DEPTH * FOURS_DOWN>;
-var<workgroup> columns_of_b: array<vec4<f32>, DEPTH * FOURS_ACROSS>;
+var<workgroup> rows_of_a: array<vec4<f32>, DEPTH * A_STRIDE>;
+var<workgroup> columns_of_b: array<vec4<f32>, DEPTH * B_STRIDE>;
 
 // How many there are from `first` on.
 fn left(size: u32, first: u32) -> u32 {
@@ -62,20 +68,20 @@ fn block(number: u32, origin: vec2<u32>, row: u32, col: u32, inner: u32) -> mat4
 fn keep(number: u32, values: mat4x4<f32>) {
     if number < BLOCKS_OF_A {
         let p = select(number / FOURS_DOWN, number % (DEPTH / 4u), A_ALONG_INNER == 1u) * 4u;
-        let at = p * FOURS_DOWN + select(number % FOURS_DOWN, number / (DEPTH / 4u), A_ALONG_INNER == 1u);
+        let at = p * A_STRIDE + select(number % FOURS_DOWN, number / (DEPTH / 4u), A_ALONG_INNER == 1u);
         rows_of_a[at] = values[0];
-        rows_of_a[at + FOURS_DOWN] = values[1];
-        rows_of_a[at + 2u * FOURS_DOWN] = values[2];
-        rows_of_a[at + 3u * FOURS_DOWN] = values[3];
+        rows_of_a[at + A_STRIDE] = values[1];
+        rows_of_a[at + 2u * A_STRIDE] = values[2];
+        rows_of_a[at + 3u * A_STRIDE] = values[3];
         return;
     }
     let own = number - BLOCKS_OF_A;
     let p = select(own / FOURS_ACROSS, own % (DEPTH / 4u), B_ALONG_INNER == 1u) * 4u;
-    let at = p * FOURS_ACROSS + select(own % FOURS_ACROSS, own / (DEPTH / 4u), B_ALONG_INNER == 1u);
+    let at = p * B_STRIDE + select(own % FOURS_ACROSS, own / (DEPTH / 4u), B_ALONG_INNER == 1u);
     columns_of_b[at] = values[0];
-    columns_of_b[at + FOURS_ACROSS] = values[1];
-    columns_of_b[at + 2u * FOURS_ACROSS] = values[2];
-    columns_of_b[at + 3u * FOURS_ACROSS] = values[3];
+    columns_of_b[at + B_STRIDE] = values[1];
+    columns_of_b[at + 2u * B_STRIDE] = values[2];
+    columns_of_b[at + 3u * B_STRIDE] = values[3];
 }
 
 // What an invocation sums: four rows near and far by four columns near and far.
@@ -87,10 +93,10 @@ struct Sums {
 }
 
 fn step(sums: Sums, p: u32, down: u32, across: u32) -> Sums {
-    let x = rows_of_a[p * FOURS_DOWN + down];
-    let x_below = rows_of_a[p * FOURS_DOWN + FOURS_DOWN / 2u + down];
-    let y = columns_of_b[p * FOURS_ACROSS + across];
-    let y_right = columns_of_b[p * FOURS_ACROSS + FOURS_ACROSS / 2u + across];
+    let x = rows_of_a[p * A_STRIDE + down];
+    let x_below = rows_of_a[p * A_STRIDE + FOURS_DOWN / 2u + down];
+    let y = columns_of_b[p * B_STRIDE + across];
+    let y_right = columns_of_b[p * B_STRIDE + FOURS_ACROSS / 2u + across];
     return Sums(
         add_outer(sums.near, x, y),
         add_outer(sums.right, x, y_right),
@@ -99,30 +105,25 @@ fn step(sums: Sums, p: u32, down: u32, across: u32) -> Sums {
     );
 }
 
-fn put_block(batch: u32, row: u32, col: u32, sums: mat4x4<f32>) {
-    put_four(batch, row, col, sums[0]);
-    put_four(batch, row + 1u, col, sums[1]);
-    put_four(batch, row + 2u, col, sums[2]);
-    put_four(batch, row + 3u, col, sums[3]);
+fn put_block(batch: u32, row: u32, col: u32, sums: mat4x4<f32>, first: bool, last: bool) {
+    put_four(batch, row, col, sums[0], first, last);
+    put_four(batch, row + 1u, col, sums[1], first, last);
+    put_four(batch, row + 2u, col, sums[2], first, last);
+    put_four(batch, row + 3u, col, sums[3], first, last);
 }
 
-fn tile_of_product(tile: u32, thread: u32) {
-    let tiles_across = (params.n + TILE_COLS - 1u) / TILE_COLS;
-    let tiles_down = (params.m + TILE_ROWS - 1u) / TILE_ROWS;
-    let batch = tile / (tiles_across * tiles_down);
-    if batch >= params.batches { return; }
-    let row = tile % (tiles_across * tiles_down) / tiles_across * TILE_ROWS;
-    let col = tile % tiles_across * TILE_COLS;
-    let origin = origins(batch);
-    // Thirty-two invocations that run together read four vectors of rows and a half or a quarter of the columns': few enough
-    // for workgroup memory to give them at once.
-    let lanes = TILE_COLS / 16u;
-    let lane = thread % (4u * lanes);
-    let part = thread / (4u * lanes);
-    let across = part % 2u * lanes + lane % lanes;
-    let down = part / 2u * 4u + lane / lanes;
+fn sum_of_run(
+    thread: u32,
+    origin: vec2<u32>,
+    row: u32,
+    col: u32,
+    begin: u32,
+    end: u32,
+    down: u32,
+    across: u32,
+) -> Sums {
     var sums = Sums();
-    for (var inner = 0u; inner < params.inner; inner += DEPTH) {
+    for (var inner = begin; inner < end; inner += DEPTH) {
         let first = block(thread, origin, row, col, inner);
         var second = mat4x4<f32>();
         if BLOCKS > THREADS { second = block(thread + THREADS, origin, row, col, inner); }
@@ -148,10 +149,37 @@ fn tile_of_product(tile: u32, thread: u32) {
         sums = step(sums, 14u, down, across);
         sums = step(sums, 15u, down, across);
     }
+    return sums;
+}
+
+fn tile_of_product(tile: u32, thread: u32) {
+    let tiles_across = (params.n + TILE_COLS - 1u) / TILE_COLS;
+    let tiles_down = (params.m + TILE_ROWS - 1u) / TILE_ROWS;
+    let batch = tile / (tiles_across * tiles_down);
+    if batch >= params.batches { return; }
+    let row = tile % (tiles_across * tiles_down) / tiles_across * TILE_ROWS;
+    let col = tile % tiles_across * TILE_COLS;
+    let origin = origins(batch);
+    // Thirty-two invocations that run together read four vectors of rows and a half or a quarter of the columns': few enough
+    // for workgroup memory to give them at once.
+    let lanes = TILE_COLS / 16u;
+    let lane = thread % (4u * lanes);
+    let part = thread / (4u * lanes);
+    let across = part % 2u * lanes + lane % lanes;
+    let down = part / 2u * 4u + lane / lanes;
     let own_row = row + 4u * down;
     let own_col = col + 4u * across;
-    put_block(batch, own_row, own_col, sums.near);
-    put_block(batch, own_row, own_col + TILE_COLS / 2u, sums.right);
-    put_block(batch, own_row + TILE_ROWS / 2u, own_col, sums.below);
-    put_block(batch, own_row + TILE_ROWS / 2u, own_col + TILE_COLS / 2u, sums.far);
+    var begin = 0u;
+    loop {
+        let end = min(begin + RUN, params.inner);
+        let sums = sum_of_run(thread, origin, row, col, begin, end, down, across);
+        let first = begin == 0u;
+        let last = end == params.inner;
+        put_block(batch, own_row, own_col, sums.near, first, last);
+        put_block(batch, own_row, own_col + TILE_COLS / 2u, sums.right, first, last);
+        put_block(batch, own_row + TILE_ROWS / 2u, own_col, sums.below, first, last);
+        put_block(batch, own_row + TILE_ROWS / 2u, own_col + TILE_COLS / 2u, sums.far, first, last);
+        begin = end;
+        if begin >= params.inner { break; }
+    }
 }

@@ -16,15 +16,18 @@ fn b_four(at: u32, left: u32) -> vec4<f32> {
     return vec4<f32>(b[at / 4u]);
 }
 
-fn put_four(batch: u32, row: u32, col: u32, sums: vec4<f32>) {
+fn put_four(batch: u32, row: u32, col: u32, sums: vec4<f32>, first: bool, last: bool) {
     if row >= params.m || col >= params.n { return; }
     let at = (params.out_offset + (batch * params.m + row) * params.n + col) / 4u;
     var value = sums * params.scale;
-    if params.accumulate == 1u { value += vec4<f32>(out[at]); }
-    if params.has_bias == 1u {
+    if !first || params.accumulate == 1u { value += vec4<f32>(out[at]); }
+    if last && params.has_bias == 1u {
         value += vec4(f32(bias[col]), f32(bias[col + 1u]), f32(bias[col + 2u]), f32(bias[col + 3u]));
     }
-    out[at] = vec4<elem_out>(vec4(activated(value.x), activated(value.y), activated(value.z), activated(value.w)));
+    if ACTIVATION > 0u && last {
+        value = vec4(activated(value.x), activated(value.y), activated(value.z), activated(value.w));
+    }
+    out[at] = vec4<elem_out>(value);
 }
 
 @compute @workgroup_size(THREADS)

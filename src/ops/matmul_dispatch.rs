@@ -26,8 +26,8 @@ pub(super) struct Product<'a> {
     pub way: Option<Way>,
 }
 
-/// The inner axis of one dispatch. A sum is one running f32 there, and the results of dispatches are another: rounding grows
-/// with the length of either, not of both together.
+/// A sum is one running f32 over so much of the inner axis, and those sums are another: rounding grows with the length of either,
+/// not of both together. As in the shader of tiles.
 pub(crate) const INNER: usize = 2048;
 
 /// Writes, or adds, a product to `out`, which is f32 where the inner axis is more than [`INNER`].
@@ -71,14 +71,16 @@ fn in_blocks(
     product: &Product<'_>,
     (way, layout): (Way, Layout),
 ) -> Result<()> {
-    let (kernel, constants) = way.kernel(&layout);
+    let abilities = gpu.abilities();
+    let (kernel, constants) = way.kernel(&abilities, &layout);
     // Without a bias its binding still needs a buffer; it is not read.
     let tensors = &[a, b, out, product.bias.unwrap_or(b)][..kernel.bindings.len()];
-    let at_once = gpu.abilities().flops_at_once;
+    let at_once = abilities.flops_at_once;
     let kind = product.activation.map_or(0, |kind| unary::code(kind).0);
     // An empty inner axis is one empty block.
-    for first in (0..shape.k.max(1)).step_by(INNER) {
-        let (inner, last) = (INNER.min(shape.k - first), first + INNER >= shape.k);
+    let run = way.inner(shape);
+    for first in (0..shape.k.max(1)).step_by(run) {
+        let (inner, last) = (run.min(shape.k - first), first + run >= shape.k);
         let mut params = block_params(shape, product, first, inner, last);
         let own = if way.epilogue {
             (ACTIVATION, if last { kind } else { 0 })

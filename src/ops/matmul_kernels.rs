@@ -64,10 +64,12 @@ pub(super) const A_ALONG_INNER: &str = "A_ALONG_INNER";
 pub(super) const B_ALONG_INNER: &str = "B_ALONG_INNER";
 pub(super) const TILE_ROWS: &str = "TILE_ROWS";
 pub(super) const TILE_COLS: &str = "TILE_COLS";
+/// Vectors behind each row of a tile in workgroup memory.
+pub(super) const PAD: &str = "PAD";
 
 const PLAIN: &[(&str, u32)] = &[(ACTIVATION, 0)];
 const TILE: &[(&str, u32)] =
-    &[(ACTIVATION, 0), (A_ALONG_INNER, 1), (B_ALONG_INNER, 0), (TILE_ROWS, 64), (TILE_COLS, 64)];
+    &[(ACTIVATION, 0), (A_ALONG_INNER, 1), (B_ALONG_INNER, 0), (TILE_ROWS, 64), (TILE_COLS, 64), (PAD, 0)];
 
 pub(super) const FORWARD: Kernel = kernel(
     "forward",

@@ -3,6 +3,7 @@
 //! All but [`VECTOR`] add the products of the inner axis one after the other, so that they give the same bits: which of these is
 //! taken may follow the clock. Whether an inner axis is split, or is a vector's, follows from the problem alone.
 
+use super::matmul_dispatch::INNER;
 use super::matmul_kernels as kernels;
 use crate::gpu::{Abilities, Kernel};
 use crate::reference::MatmulShape;
@@ -84,8 +85,18 @@ impl Way {
         }
     }
 
+    /// How much of the inner axis one dispatch sums.
+    pub(super) fn inner(&self, shape: &MatmulShape) -> usize {
+        // These make runs of it themselves.
+        if self.name.starts_with("tiled") { shape.k.max(1) } else { INNER }
+    }
+
     /// The kernel and its constants, but for the activation.
-    pub(super) fn kernel(&self, layout: &Layout) -> (&'static Kernel, Vec<(&'static str, u32)>) {
+    pub(super) fn kernel(
+        &self,
+        device: &Abilities,
+        layout: &Layout,
+    ) -> (&'static Kernel, Vec<(&'static str, u32)>) {
         let along = |name, yes: bool| (name, u32::from(yes));
         let tiled = |side: u32| {
             let constants = vec![
@@ -93,6 +104,8 @@ impl Way {
                 along(kernels::B_ALONG_INNER, layout.b_along_inner),
                 (kernels::TILE_ROWS, side),
                 (kernels::TILE_COLS, side),
+                // Without them the larger tiles are 16 KiB, all that some devices have.
+                (kernels::PAD, u32::from(device.workgroup_memory > 16 << 10)),
             ];
             (if layout.wide { &kernels::TILED_WIDE } else { &kernels::TILED }, constants)
         };
