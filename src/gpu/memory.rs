@@ -50,6 +50,7 @@ impl Gpu {
     pub fn trim(&self) {
         self.0.pool.trim();
         self.0.pipelines.lock().expect("pipeline lock").forget_bind_groups();
+        self.0.readbacks.lock().expect("readback lock").clear();
     }
 
     /// While on, every fresh tensor starts as NaN and has a guard band behind it: for verification.
@@ -81,6 +82,16 @@ impl Gpu {
         }
     }
 
+    /// A new buffer of the driver's, counted.
+    pub(super) fn make_buffer(
+        &self,
+        what: &str,
+        descriptor: &wgpu::BufferDescriptor<'_>,
+    ) -> Result<wgpu::Buffer> {
+        self.0.made.buffers.fetch_add(1, Relaxed);
+        self.checked(what, descriptor.size, || self.0.device.create_buffer(descriptor))
+    }
+
     /// Bytes that one binding may span, to whole elements of every type.
     pub(crate) fn piece_bytes(&self) -> u64 {
         self.0.report.max_buffer.min(self.0.report.max_binding) / 256 * 256
@@ -107,7 +118,7 @@ impl Gpu {
                     | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             };
-            self.checked(what, class, || self.0.device.create_buffer(&descriptor))
+            self.make_buffer(what, &descriptor)
         };
         let buffer = self.with_room(|| self.0.pool.take(class, make))?;
         if poison {

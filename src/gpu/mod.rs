@@ -14,12 +14,13 @@
 //! ```
 
 mod adapter;
-mod cache;
+pub(crate) mod cache;
 mod choices;
 pub(crate) mod kernel;
 mod memory;
 mod open;
 mod pipeline;
+mod pipeline_cache;
 mod pool;
 mod profile;
 mod readback;
@@ -34,7 +35,7 @@ pub use profile::Timing;
 
 use crate::error::{Error, Result};
 use kernel::Params;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// A GPU opened for computing. Cheap to clone; clones are the same device.
@@ -55,12 +56,24 @@ struct Inner {
     report: AdapterReport,
     pool: Arc<pool::Pool>,
     pipelines: Mutex<pipeline::Pipelines>,
+    pipeline_cache: Option<pipeline_cache::PipelineCache>,
     recorder: Mutex<recorder::Recorder>,
     profile: Mutex<profile::Profile>,
+    /// Small buffers that were read and may be again, by their sizes.
+    readbacks: Mutex<Vec<wgpu::Buffer>>,
+    made: Made,
     /// Set when the driver reports the device lost; every later call fails with it.
     lost: Arc<Mutex<Option<String>>>,
     poison: AtomicBool,
     choices: Mutex<choices::Choices>,
+}
+
+/// What was asked of the driver since the device was opened.
+#[derive(Default)]
+struct Made {
+    buffers: AtomicU64,
+    bind_groups: AtomicU64,
+    pipelines: AtomicU64,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -202,6 +215,9 @@ impl Gpu {
         let profile = &mut self.0.profile.lock().expect("profile lock");
         let done = self
             .checked("submitting commands", 0, || recorder.submit(&self.0.device, &self.0.queue, profile));
+        if let Some(cache) = &self.0.pipeline_cache {
+            cache.write_now_and_then();
+        }
         if let Err(error) = &done {
             // What was recorded by whoever recorded it is gone: nobody may take what its buffers hold for a result.
             recorder.discard();
@@ -215,10 +231,15 @@ impl Gpu {
         done
     }
 
-    /// How often something happened since the device was opened: submits, dispatches, readbacks. Example:
-    /// [`Counters`].
+    /// How often something happened since the device was opened. Example: [`Counters`].
     pub fn counters(&self) -> Counters {
-        self.0.recorder.lock().expect("recorder lock").counters
+        let Made { buffers, bind_groups, pipelines } = &self.0.made;
+        Counters {
+            buffers: buffers.load(Relaxed),
+            bind_groups: bind_groups.load(Relaxed),
+            pipelines: pipelines.load(Relaxed),
+            ..self.0.recorder.lock().expect("recorder lock").counters
+        }
     }
 }
 
@@ -230,6 +251,7 @@ impl Gpu {
 ///     exp(&Tensor::zeros(device, &[4], DType::F32)?)?.to_vec::<f32>()?;
 ///     let counters = gpu.counters();
 ///     assert_eq!((counters.submits, counters.dispatches, counters.readbacks), (1, 1, 1));
+///     assert_eq!((counters.pipelines, counters.bind_groups), (1, 1)); // a second time there is nothing to make
 /// }
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
@@ -241,4 +263,10 @@ pub struct Counters {
     pub dispatches: u64,
     /// Times the host waited for data.
     pub readbacks: u64,
+    /// Buffers made: what is not reused.
+    pub buffers: u64,
+    /// Bind groups made.
+    pub bind_groups: u64,
+    /// Pipelines compiled.
+    pub pipelines: u64,
 }

@@ -1,5 +1,6 @@
 //! Opening a device, or taking over one that a program has.
 
+use super::pipeline_cache::PipelineCache;
 use super::{AdapterReport, Gpu, Inner, adapter, choose, recorder};
 use crate::error::{Error, Result};
 use std::sync::atomic::AtomicBool;
@@ -22,7 +23,10 @@ impl Gpu {
     }
 
     async fn request(adapter: wgpu::Adapter, report: AdapterReport) -> Result<Gpu> {
-        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::SHADER_F16
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("crossmodal"),
             required_features: adapter.features() & wanted,
@@ -39,13 +43,14 @@ impl Gpu {
         // The default handler panics. Errors inside a scope come back through it; what escapes is logged.
         device.on_uncaptured_error(Arc::new(|e: wgpu::Error| log::error!("uncaptured WebGPU error: {e}")));
         log::info!("opened {} ({}, {})", report.name, report.backend, report.driver);
-        Ok(Self::assemble(device, queue, report))
+        Ok(Self::assemble(&adapter, device, queue, report))
     }
 
     /// Computes on a device that the caller opened and goes on using. f16 tensors need its `SHADER_F16`
-    /// feature, profiling `TIMESTAMP_QUERY`; its limits are the limits here. The caller keeps its handler of
-    /// uncaptured errors; its device-lost callback is replaced. The caller's own callbacks (of mapped buffers and of
-    /// submitted work) must not call this `Gpu`: wgpu may run them while it submits.
+    /// feature, profiling `TIMESTAMP_QUERY`, compiled kernels on disk `PIPELINE_CACHE`; its limits are the limits
+    /// here. The caller keeps its handler of uncaptured errors; its device-lost callback is replaced. The caller's
+    /// own callbacks (of mapped buffers and of submitted work) must not call this `Gpu`: wgpu may run them while it
+    /// submits.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -67,10 +72,15 @@ impl Gpu {
         report.max_binding = limits.max_storage_buffer_binding_size;
         report.workgroup_memory = limits.max_compute_workgroup_storage_size;
         report.invocations = limits.max_compute_invocations_per_workgroup;
-        Self::assemble(device, queue, report)
+        Self::assemble(adapter, device, queue, report)
     }
 
-    fn assemble(device: wgpu::Device, queue: wgpu::Queue, report: AdapterReport) -> Gpu {
+    fn assemble(
+        adapter: &wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        report: AdapterReport,
+    ) -> Gpu {
         let lost = Arc::new(Mutex::new(None));
         let seen = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
@@ -80,14 +90,18 @@ impl Gpu {
                 Some(if destroyed { "it was destroyed".into() } else { message });
         });
         let recorder = Mutex::new(recorder::Recorder::new(&device, &report));
+        let pipeline_cache = PipelineCache::open(adapter, &device);
         Gpu(Arc::new(Inner {
             device,
             queue,
             report,
             pool: Arc::default(),
             pipelines: Mutex::default(),
+            pipeline_cache,
             recorder,
             profile: Mutex::default(),
+            readbacks: Mutex::default(),
+            made: Default::default(),
             lost,
             poison: AtomicBool::new(false),
             choices: Mutex::default(),

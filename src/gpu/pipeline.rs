@@ -1,9 +1,11 @@
 //! Pipelines by kernel and variant, bind groups by the buffers they name: each made once.
 
+use super::pipeline_cache::PipelineCache;
 use super::{Access, Buffer, Gpu, Kernel, Variant};
 use crate::error::Result;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Bind groups kept before all are dropped: a training step needs well under a hundred.
 const MAX_BIND_GROUPS: usize = 4096;
@@ -13,6 +15,9 @@ pub(super) struct Pipeline {
     layout: wgpu::BindGroupLayout,
     /// Stable number, the first half of a bind group's key.
     id: u64,
+    /// What was compiled: with another hook it is looked at again.
+    #[cfg(feature = "verify")]
+    compiled: (Kernel, String),
 }
 
 /// A change that a test makes to a kernel's source.
@@ -22,7 +27,15 @@ type SourceHook = Arc<dyn Fn(&Kernel, &str) -> String + Send + Sync>;
 pub(super) struct Pipelines {
     pipelines: HashMap<(&'static str, &'static str, Variant), Arc<Pipeline>>,
     groups: HashMap<(u64, Vec<u64>), wgpu::BindGroup>,
+    /// Pipelines made so far, forgotten ones too.
+    made: u64,
     hook: Option<SourceHook>,
+}
+
+/// The kernel's source as it is compiled.
+fn hooked(hook: &Option<SourceHook>, kernel: &Kernel, variant: &Variant) -> String {
+    let source = kernel.code(variant);
+    hook.as_ref().map_or(source.clone(), |hook| hook(kernel, &source))
 }
 
 impl Pipelines {
@@ -32,8 +45,8 @@ impl Pipelines {
 }
 
 impl Gpu {
-    /// Rewrites every kernel's source before it is compiled, and forgets what was compiled: with it a test plants a fault
-    /// and sees whether verification finds it. `None` takes it away again.
+    /// Rewrites every kernel's source before it is compiled, and forgets what was compiled of another one: with it a test plants
+    /// a fault and sees whether verification finds it. `None` takes it away again.
     ///
     /// ```
     /// use crossmodal::{Device, Tensor, gpu::Kernel, ops::exp};
@@ -48,7 +61,11 @@ impl Gpu {
     #[cfg(feature = "verify")]
     pub fn set_source_hook(&self, hook: Option<SourceHook>) {
         let mut pipelines = self.0.pipelines.lock().expect("pipeline lock");
-        *pipelines = Pipelines { hook, ..Default::default() };
+        pipelines
+            .pipelines
+            .retain(|(.., variant), own| own.compiled.1 == hooked(&hook, &own.compiled.0, variant));
+        pipelines.groups.clear();
+        pipelines.hook = hook;
     }
 
     pub(super) fn pipeline(&self, kernel: &Kernel, variant: &Variant) -> Result<Arc<Pipeline>> {
@@ -57,18 +74,27 @@ impl Gpu {
         if let Some(pipeline) = cache.pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
-        let mut source = kernel.code(variant);
-        if let Some(hook) = &cache.hook {
-            source = hook(kernel, &source);
-        }
+        let source = hooked(&cache.hook, kernel, variant);
         let what = format!("compiling {}/{}", kernel.name, kernel.entry);
-        let id = cache.pipelines.len() as u64;
-        let pipeline = Arc::new(self.checked(&what, 0, || self.compile(kernel, source, id))?);
+        let id = cache.made;
+        cache.made += 1;
+        self.0.made.pipelines.fetch_add(1, Relaxed);
+        // What a test has changed is nothing to keep on disk.
+        let disk = self.0.pipeline_cache.as_ref().filter(|_| cache.hook.is_none());
+        let compile = || self.compile(kernel, source, id, disk.map(PipelineCache::raw));
+        let pipeline = Arc::new(self.checked(&what, 0, compile)?);
+        disk.inspect(|disk| disk.has_more());
         cache.pipelines.insert(key, pipeline.clone());
         Ok(pipeline)
     }
 
-    fn compile(&self, kernel: &Kernel, source: String, id: u64) -> Pipeline {
+    fn compile(
+        &self,
+        kernel: &Kernel,
+        source: String,
+        id: u64,
+        cache: Option<&wgpu::PipelineCache>,
+    ) -> Pipeline {
         let device = &self.0.device;
         // An explicit layout: an automatic one cannot have dynamic offsets.
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
@@ -80,7 +106,7 @@ impl Gpu {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let module = self.module(kernel, source);
+        let module = self.module(kernel, source.as_str());
         let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&pipeline_layout),
@@ -91,12 +117,18 @@ impl Gpu {
                 // Every kernel writes workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache,
         });
-        Pipeline { raw, layout, id }
+        Pipeline {
+            raw,
+            layout,
+            id,
+            #[cfg(feature = "verify")]
+            compiled: (*kernel, source),
+        }
     }
 
-    fn module(&self, kernel: &Kernel, source: String) -> wgpu::ShaderModule {
+    fn module(&self, kernel: &Kernel, source: &str) -> wgpu::ShaderModule {
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -138,6 +170,7 @@ impl Gpu {
             resource: buffer.raw.as_entire_binding(),
         });
         let entries: Vec<_> = std::iter::once(parameters).chain(storage).collect();
+        self.0.made.bind_groups.fetch_add(1, Relaxed);
         let group = self.checked("binding buffers", 0, || {
             self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(kernel.name),

@@ -1,6 +1,6 @@
 //! Device memory: whole buffers that go back when dropped, because two ranges of one buffer alias in the eyes of WebGPU.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +21,9 @@ impl Drop for Buffer {
 
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: Mutex<HashMap<u64, Vec<(wgpu::Buffer, u64)>>>,
+    /// By size and number. The lowest number goes out first: steps that take and give back alike get the same buffers, whatever
+    /// the order in which they gave them back, and find their bind groups made.
+    idle: Mutex<HashMap<u64, BTreeMap<u64, wgpu::Buffer>>>,
     live_bytes: AtomicU64,
     idle_bytes: AtomicU64,
     peak_bytes: AtomicU64,
@@ -57,13 +59,13 @@ impl Pool {
         // Counted under the lock, so that no other thread sees buffers that are neither idle nor counted.
         let found = {
             let mut idle = self.idle.lock().expect("pool lock");
-            let found = idle.get_mut(&class).and_then(Vec::pop);
+            let found = idle.get_mut(&class).and_then(BTreeMap::pop_first);
             self.idle_bytes.fetch_sub(if found.is_some() { class } else { 0 }, Relaxed);
             found
         };
-        let (raw, id) = match found {
+        let (id, raw) = match found {
             Some(pair) => pair,
-            None => (make()?, self.made.fetch_add(1, Relaxed)),
+            None => (self.made.fetch_add(1, Relaxed), make()?),
         };
         let live = self.live_bytes.fetch_add(class, Relaxed) + class;
         self.peak_bytes.fetch_max(live + self.idle_bytes.load(Relaxed), Relaxed);
@@ -75,7 +77,7 @@ impl Pool {
         let mut idle = self.idle.lock().expect("pool lock");
         self.live_bytes.fetch_sub(class, Relaxed);
         self.idle_bytes.fetch_add(class, Relaxed);
-        idle.entry(class).or_default().push((raw, id));
+        idle.entry(class).or_default().insert(id, raw);
     }
 
     /// Lets every idle buffer go; the driver frees it once no command needs it.

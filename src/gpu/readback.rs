@@ -1,8 +1,12 @@
 //! Device to host: asynchronous, with a blocking twin on native. Besides, natively, only an
 //! allocation that found no memory and the end of a profile wait.
 
-use super::{Buffer, Gpu};
+use super::{Buffer, Gpu, pool};
 use crate::error::Result;
+
+/// Bytes up to which a buffer that was read is kept for the next time, and how many of them are.
+const KEPT_BYTES: u64 = 64 << 10;
+const KEPT: usize = 16;
 
 type Receiver =
     futures_intrusive::channel::shared::OneshotReceiver<std::result::Result<(), wgpu::BufferAsyncError>>;
@@ -11,17 +15,37 @@ impl Gpu {
     /// Submits what is recorded and asks for the first `bytes` bytes of `buffer`.
     fn request_read(&self, buffer: &Buffer, bytes: u64) -> Result<(wgpu::Buffer, Receiver)> {
         let size = bytes.next_multiple_of(4);
+        let mappable = self.with_room(|| self.mappable(size))?;
+        self.copy_out(buffer, &mappable, size);
+        self.submit()?;
+        let receiver = self.map(&mappable);
+        Ok((mappable, receiver))
+    }
+
+    /// A buffer to read `size` bytes from: a small one that was read before, or a new one.
+    fn mappable(&self, size: u64) -> Result<wgpu::Buffer> {
+        let size = if size <= KEPT_BYTES { pool::size_class(size) } else { size };
+        let mut kept = self.0.readbacks.lock().expect("readback lock");
+        if let Some(at) = kept.iter().position(|buffer| buffer.size() == size) {
+            return Ok(kept.swap_remove(at));
+        }
+        drop(kept);
         let descriptor = wgpu::BufferDescriptor {
             label: Some("readback"),
             size,
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
         };
-        let make = || self.checked("reading back", size, || self.0.device.create_buffer(&descriptor));
-        let mappable = self.with_room(make)?;
-        self.copy_out(buffer, &mappable, size);
-        self.submit()?;
-        Ok((mappable.clone(), self.map(&mappable)))
+        self.make_buffer("reading back", &descriptor)
+    }
+
+    /// Keeps a buffer that was read, where it is small.
+    fn keep(&self, mappable: wgpu::Buffer) {
+        let mut kept = self.0.readbacks.lock().expect("readback lock");
+        let size = mappable.size();
+        if size <= KEPT_BYTES && size == pool::size_class(size) && kept.len() < KEPT {
+            kept.push(mappable);
+        }
     }
 
     pub(super) fn map(&self, mappable: &wgpu::Buffer) -> Receiver {
@@ -42,6 +66,7 @@ impl Gpu {
         }
         let bytes = mappable.get_mapped_range(..).map_err(|e| fail(e.to_string()))?.to_vec();
         mappable.unmap();
+        self.keep(mappable);
         Ok(bytes)
     }
 
