@@ -28,6 +28,10 @@ pub struct AdapterReport {
     pub f16: bool,
     /// Subgroup operations.
     pub subgroups: bool,
+    /// The fewest invocations of a subgroup.
+    pub subgroup_min: u32,
+    /// The most.
+    pub subgroup_max: u32,
     /// Timestamps for profiling.
     pub timestamps: bool,
     /// Bytes one buffer may have.
@@ -52,6 +56,8 @@ impl AdapterReport {
         };
         AdapterReport {
             index,
+            subgroup_min: info.subgroup_min_size,
+            subgroup_max: info.subgroup_max_size,
             name: info.name,
             backend: info.backend.to_str().to_string(),
             kind,
@@ -164,6 +170,8 @@ mod tests {
             software: kind == "software",
             f16: false,
             subgroups: false,
+            subgroup_min: 0,
+            subgroup_max: 0,
             timestamps: false,
             max_buffer: 0,
             max_binding: 0,

@@ -22,7 +22,7 @@ impl Gpu {
     }
 
     async fn request(adapter: wgpu::Adapter, report: AdapterReport) -> Result<Gpu> {
-        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("crossmodal"),
             required_features: adapter.features() & wanted,
@@ -61,6 +61,7 @@ impl Gpu {
         let mut report = AdapterReport::new(0, adapter);
         let (features, limits) = (device.features(), device.limits());
         report.f16 = features.contains(wgpu::Features::SHADER_F16);
+        report.subgroups = features.contains(wgpu::Features::SUBGROUP);
         report.timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
         report.max_buffer = limits.max_buffer_size;
         report.max_binding = limits.max_storage_buffer_binding_size;
