@@ -47,6 +47,7 @@ struct Shader {
     what: String,
     kernel: &'static Kernel,
     f16: bool,
+    subgroups: bool,
     module: Module,
     info: ModuleInfo,
 }
@@ -63,7 +64,8 @@ impl Shader {
         let (module, info) = (module.into_owned(), info.into_owned());
         assert_eq!(module.entry_points.len(), 1, "{what}: the file has no such entry point");
         let f16 = variant.elem == F16 || variant.elem_out == F16;
-        Shader { what, kernel, f16, module, info }
+        let subgroups = kernel.source.contains("subgroup");
+        Shader { what, kernel, f16, subgroups, module, info }
     }
 
     /// The global variables that the entry point uses, and how.
@@ -241,8 +243,8 @@ fn a_barrier_that_some_invocations_miss_is_found() {
 #[test]
 fn every_kernel_can_be_written_as_hlsl() {
     each_shader(|shader| {
-        // f16 came with shader model 6.2; everything else must run where only the old compiler is.
-        let models = if shader.f16 {
+        // f16 came with shader model 6.2, subgroups with 6.0; everything else must run where only the old compiler is.
+        let models = if shader.f16 || shader.subgroups {
             &[hlsl::ShaderModel::V6_2][..]
         } else {
             &[hlsl::ShaderModel::V5_1, hlsl::ShaderModel::V6_2]

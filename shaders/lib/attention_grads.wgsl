@@ -23,10 +23,6 @@ fn out_grad_columns(at: u32, columns: vec4<u32>) -> vec4<f32> {
     return vec4(out_grad[c.x], out_grad[c.y], out_grad[c.z], out_grad[c.w]);
 }
 
-fn finite(bits: u32) -> f32 {
-    return select(bitcast<f32>(bits), 0.0, bits == NOTHING);
-}
-
 fn lse_of_rows(head: Head, rows: vec4<u32>) -> vec4<f32> {
     let at = 2u * (head.line + min(rows, vec4(params.queries - 1u)));
     return vec4(finite(stats_of[at.x]), finite(stats_of[at.y]), finite(stats_of[at.z]), finite(stats_of[at.w]));

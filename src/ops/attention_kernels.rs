@@ -1,18 +1,26 @@
-//! Attention's kernels and their parameters.
+//! Attention's kernels and their parameters: here the plain ones.
 
+use super::attention_blocks::Blocks;
 use super::attention_plan::{Part, Plan};
+use crate::dtype::DType;
 use crate::gpu::kernel::{params, read, write};
-use crate::gpu::{Binding, Kernel};
+use crate::gpu::{Binding, Kernel, Variant};
 use crate::reference::{Attention, AttentionWeights, Dropout};
 
-const SOURCE: &str = concat!(
-    include_str!("../../shaders/lib/grid.wgsl"),
-    include_str!("../../shaders/lib/math.wgsl"),
-    include_str!("../../shaders/lib/threefry.wgsl"),
-    include_str!("../../shaders/lib/attention.wgsl"),
-    include_str!("../../shaders/lib/attention_grads.wgsl"),
-    include_str!("../../shaders/attention.wgsl")
-);
+/// A shader behind what it shares with others.
+macro_rules! source {
+    ($($lib:literal),* ; $file:literal) => {
+        concat!(
+            include_str!("../../shaders/lib/grid.wgsl"),
+            include_str!("../../shaders/lib/math.wgsl"),
+            include_str!("../../shaders/lib/threefry.wgsl"),
+            include_str!("../../shaders/lib/attention_plan.wgsl"),
+            $(include_str!(concat!("../../shaders/lib/", $lib, ".wgsl")),)*
+            include_str!(concat!("../../shaders/", $file, ".wgsl"))
+        )
+    };
+}
+const SOURCE: &str = source!("attention", "attention_grads"; "attention");
 
 params! {
     pub(super) struct Params {
@@ -54,6 +62,7 @@ params! {
         weight_batch: u32,
         weight_head: u32,
         weights_at: u32,
+        value_grads_at: u32,
         flags: u32,
         first_group: u32,
         first_step: u32,
@@ -83,14 +92,39 @@ pub(super) const WEIGHT_GRAD: u32 = 32;
 const SUM_QUERIES: u32 = 64;
 const SUM_KEYS: u32 = 128;
 
+impl Params {
+    /// A variant of a kernel that tells whether there is more to a score than its product and which run of keys a query sees.
+    pub(super) fn variant(&self) -> Variant {
+        let options = BIAS | SLOPES | KEY_MASK | PAIR_MASK | DROPOUT | WEIGHT_GRAD;
+        let more = self.flags & options != 0 || self.softcap != 0.;
+        Variant::of(DType::F32).with("OPTIONS", u32::from(more))
+    }
+}
+
+const FORWARD_BINDINGS: &[Binding] =
+    &[read("q"), read("k"), read("extra"), read("plan"), write("out"), write("lse"), read("v")];
+
 const fn kernel(entry: &'static str, bindings: &'static [Binding]) -> Kernel {
     Kernel::new::<Params>("attention", entry, SOURCE, bindings)
 }
 
-pub(super) const FORWARD: Kernel = kernel(
-    "forward",
-    &[read("q"), read("k"), read("extra"), read("plan"), write("out"), write("lse"), read("v")],
-);
+/// The bindings of a kernel that gives a gradient made of those of the scores.
+macro_rules! of_scores {
+    ($grad:literal) => {
+        &[
+            read("q"),
+            read("k"),
+            read("extra"),
+            read("plan"),
+            read("out_grad"),
+            read("stats_of"),
+            read("v"),
+            write($grad),
+        ]
+    };
+}
+
+pub(super) const FORWARD: Kernel = kernel("forward", FORWARD_BINDINGS);
 pub(super) const WEIGH: Kernel =
     kernel("weigh", &[read("q"), read("k"), read("extra"), read("plan"), read("lse_of"), write("weights")]);
 pub(super) const DELTA: Kernel = kernel(
@@ -103,31 +137,57 @@ pub(super) const GRAD_V: Kernel = kernel(
     "grad_v",
     &[read("q"), read("k"), read("extra"), read("plan"), read("out_grad"), read("stats_of"), write("v_grad")],
 );
+pub(super) const GRAD_Q: Kernel = kernel("grad_q", of_scores!("q_grad"));
+pub(super) const GRAD_K: Kernel = kernel("grad_k", of_scores!("k_grad"));
+pub(super) const GRAD_BIAS: Kernel = kernel("grad_bias", of_scores!("bias_grad"));
 
-/// A kernel that gives a gradient made of those of the scores.
-macro_rules! of_scores {
-    ($entry:literal, $grad:literal) => {
-        kernel(
-            $entry,
-            &[
-                read("q"),
-                read("k"),
-                read("extra"),
-                read("plan"),
-                read("out_grad"),
-                read("stats_of"),
-                read("v"),
-                write($grad),
-            ],
-        )
+/// A family of kernels: its forward's shader and that of its gradients, with what both include.
+macro_rules! blocks {
+    ($lib:literal, $forward:literal, $grads:literal, $rows:literal, $columns:expr, $multiple:literal) => {
+        Blocks {
+            rows: $rows,
+            columns: $columns,
+            multiple: $multiple,
+            forward: Kernel::new::<Params>($forward, "forward", source!($lib; $forward), FORWARD_BINDINGS),
+            grad_q: Kernel::new::<Params>(
+                $grads,
+                "grad_q",
+                source!("attention_pairs", $lib; $grads),
+                of_scores!("q_grad"),
+            ),
+            grad_kv: Kernel::new::<Params>(
+                $grads,
+                "grad_kv",
+                source!("attention_pairs", $lib; $grads),
+                of_scores!("kv_grad"),
+            ),
+        }
     };
 }
-pub(super) const GRAD_Q: Kernel = of_scores!("grad_q", "q_grad");
-pub(super) const GRAD_K: Kernel = of_scores!("grad_k", "k_grad");
-pub(super) const GRAD_BIAS: Kernel = of_scores!("grad_bias", "bias_grad");
 
-pub(super) const KERNELS: &[&Kernel] =
-    &[&FORWARD, &WEIGH, &DELTA, &DELTA_OF_WEIGHTS, &GRAD_Q, &GRAD_K, &GRAD_V, &GRAD_BIAS];
+/// Tiles of 64 by 64 in workgroup memory, for GPUs.
+pub(super) static TILES: Blocks =
+    blocks!("attention_tiles", "attention_tiles", "attention_tiles_grads", 64, [64, 128], 4);
+/// Blocks of 32 rows and 64 others in the registers of a subgroup of eight, for drivers on a CPU.
+pub(super) static LANES: Blocks =
+    blocks!("attention_lanes", "attention_lanes", "attention_lanes_grads", 32, [64, 64], 1);
+
+pub(super) const KERNELS: &[&Kernel] = &[
+    &FORWARD,
+    &WEIGH,
+    &DELTA,
+    &DELTA_OF_WEIGHTS,
+    &GRAD_Q,
+    &GRAD_K,
+    &GRAD_V,
+    &GRAD_BIAS,
+    &TILES.forward,
+    &TILES.grad_q,
+    &TILES.grad_kv,
+    &LANES.forward,
+    &LANES.grad_q,
+    &LANES.grad_kv,
+];
 
 pub(super) fn params(part: &Part<'_>, plan: &Plan) -> Params {
     let (sizes, options) = (&part.sizes, &part.whole.options);
@@ -182,6 +242,7 @@ pub(super) fn params(part: &Part<'_>, plan: &Plan) -> Params {
         weight_batch: weight_batch as u32,
         weight_head: weight_head as u32,
         weights_at: 0,
+        value_grads_at: 0,
         flags: flag(sizes.bias.is_some(), BIAS)
             | flag(options.alibi.is_some(), SLOPES)
             | flag(options.key_mask.is_some(), KEY_MASK)

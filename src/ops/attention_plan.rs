@@ -36,6 +36,12 @@ impl<'a> Part<'a> {
         Part::new(whole, 0..whole.batch, 0..whole.kv_heads)
     }
 
+    /// The same with other widths.
+    pub(super) fn with_widths(&self, dh: usize, dv: usize) -> Part<'a> {
+        let sizes = Attention { dh, dv, ..self.sizes.clone() };
+        Part { whole: self.whole, batch: self.batch.clone(), heads: self.heads.clone(), sizes }
+    }
+
     pub(super) fn out_shape(&self) -> Vec<usize> {
         let Attention { batch, heads, queries, dv, .. } = self.sizes;
         match self.whole.options.layout {
@@ -47,14 +53,16 @@ impl<'a> Part<'a> {
     /// Elements of the largest tensor that a kernel of this part binds.
     pub(super) fn largest(&self) -> usize {
         let Attention { batch, heads, kv_heads, queries, keys, dh, dv, .. } = self.sizes;
+        let widest = dh.max(dv).next_multiple_of(4);
         let weights = self.sizes.weights_shape().map_or(0, |shape| count(&shape));
         let masks = self.sizes.options.pair_mask.as_ref().map_or(0, |mask| {
             let [b, h] = self.pair_axes(mask).map(|axis| axis.len());
             b * h * queries * keys / 32
         });
         [
-            batch * heads * queries * dh.max(dv).max(2),
-            batch * kv_heads * keys * dh.max(dv),
+            batch * heads * queries * widest.max(2),
+            // The gradients of keys and values lie behind each other.
+            2 * batch * kv_heads * keys * widest,
             self.sizes.bias.map_or(0, |bias| count(&bias)) + weights,
             4 * queries + keys + batch * keys / 32 + masks,
         ]

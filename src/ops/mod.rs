@@ -56,6 +56,7 @@ pub use rule::{Forward, Rule, Saved};
 
 pub mod adamw;
 pub mod attention;
+mod attention_blocks;
 mod attention_check;
 mod attention_dispatch;
 mod attention_kernels;
@@ -93,6 +94,7 @@ pub mod softmax;
 pub mod top_k;
 pub mod transpose;
 pub mod unary;
+pub(crate) mod ways;
 
 pub use crate::reference::Reduction;
 pub use adamw::{AdamwStep, adamw};
