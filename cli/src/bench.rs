@@ -1,18 +1,25 @@
-//! `crossmodal bench`: the operations timed.
+//! `crossmodal bench`: the operations timed, beside what the device can do.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crossmodal::Device;
-use crossmodal::cases::{Case, Measurement, Row, Scale, measure};
+use crossmodal::cases::{self, Growth, Limits, Line, Outcome};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use crate::bench_results as results;
 use crate::device::{DeviceArgs, describe};
-use crate::failure::Outcome;
-use crate::verify::{select, width};
+use crate::failure::{Failure, Outcome as Ended};
+use crate::verify::select;
 use crate::{output, table};
 
-/// Times every operation on a device: warm, on data that is not zero
+/// Times every operation on a device, beside what that device can do
+///
+/// Times are of warm runs on data that is not zero, nothing read back; the first
+/// run stands apart. The first % is of the best product of two squares, the
+/// second of the best of four ways to copy, both measured on the device before.
+/// A device's caches may make it more than 100.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -20,63 +27,143 @@ pub(crate) struct Args {
     /// Only this operation; may be repeated
     #[arg(long, value_name = "NAME")]
     op: Vec<String>,
+    /// Only cases with this in their name, as `both` or `[512, 512]`
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    shape: String,
+    /// Leave out cases of which one run would take longer
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    seconds: Option<f64>,
+    /// How time and memory of info_nce and attention grow, no table
+    #[arg(long, conflicts_with_all = ["op", "shape"])]
+    growth: bool,
+    /// Also write everything with machine and date, as .md or .json
+    #[arg(long, value_name = "FILE", value_parser = results::file)]
+    results: Option<PathBuf>,
+    /// Replace the file of --results
+    #[arg(long, requires = "results")]
+    force: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0. && seconds.is_finite() => Ok(seconds),
+        _ => Err("expected a number above 0".to_string()),
+    }
+}
+
 /// Runs the verb.
-pub(crate) fn run(args: &Args) -> Outcome {
+pub(crate) fn run(args: &Args) -> Ended {
     let rows = select(&args.op)?;
+    let benches =
+        cases::benches(|op, case| rows.iter().any(|row| row.op == op) && case.contains(&args.shape));
+    if benches.is_empty() {
+        return Err(Failure::new(format!("--shape: expected a part of a case's name, got '{}'", args.shape)));
+    }
+    if let Some(path) = &args.results {
+        results::check(path, args.force)?;
+    }
     let device = args.device.open_and_tell()?;
     if matches!(&device, Device::Gpu(gpu) if gpu.report().software) {
         output::note(
             "note: a software driver runs on the CPU; its times say nothing about the speed of a GPU",
         );
     }
-    let scale = Scale::of(&device);
-    let cases: Vec<_> =
-        rows.iter().flat_map(|row| (row.bench)(scale).into_iter().map(|case| (*row, case))).collect();
-    let name = cases.iter().map(|(_, case)| case.name.chars().count()).max().unwrap_or(0).max("case".len());
-    let widths = [width(&rows), name, 8, 9, 7, 6];
+    let bar = ProgressBar::new_spinner().with_message("what the device can do");
+    bar.tick();
+    let limits = Limits::measure(&device)?;
     if !args.json {
-        let head = ["operation", "case", "first ms", "median ms", "GFLOP/s", "GB/s"].map(String::from);
-        output::print(&format!("{}\n\n{}", describe(&device), table::line(2, &head, &widths)))?;
+        bar.suspend(|| output::print(&format!("{}\n{limits}\n", describe(&device))))?;
     }
-    let mut measurements = vec![];
-    for (row, case) in &cases {
-        let bar = ProgressBar::new_spinner().with_message(format!("{} {}", row.op, case.name));
-        bar.tick();
-        let measured = measure(&device, case)?;
-        bar.finish_and_clear();
-        if args.json {
-            measurements.push(json(&device, row, case, &measured));
-        } else {
-            output::print(&table::line(2, &cells(row, case, &measured), &widths))?;
-        }
+    let mut report = results::report(&device, &limits);
+    if args.growth {
+        report["growth"] = growth(args, &device, &limits, &bar)?;
+    } else {
+        report["cases"] = table(args, &device, &limits, &benches, &bar)?;
+    }
+    bar.finish_and_clear();
+    if let Some(path) = &args.results {
+        output::write_all(&[(path.clone(), results::bytes(path, &report))], args.force)?;
     }
     if args.json {
-        output::print_json(&Value::Array(measurements))?;
+        output::print_json(&report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn cells(row: &Row, case: &Case, measured: &Measurement) -> [String; 6] {
-    let flops = if measured.flops > 0. { table::digits(measured.flops / 1e9) } else { "-".to_string() };
-    [
-        row.op.to_string(),
-        case.name.clone(),
-        table::digits(measured.first * 1e3),
-        table::digits(measured.median * 1e3),
-        flops,
-        table::digits(measured.bytes / 1e9),
-    ]
+/// The table, a line as it comes.
+fn table(
+    args: &Args,
+    device: &Device,
+    limits: &Limits,
+    benches: &[(&'static str, cases::Bench)],
+    bar: &ProgressBar,
+) -> Result<Value, Failure> {
+    let print = |text: &str| match text {
+        "" => Ok(()),
+        _ if args.json => Ok(()),
+        _ => bar.suspend(|| output::print(text)),
+    };
+    let (mut table, mut written) = (cases::Table::new(limits), print(&cases::table_head()));
+    let mut each = |line: &Line| {
+        let text = table.line(line);
+        if written.is_ok() {
+            written = print(&text);
+        }
+        bar.set_message(format!("{} {}", line.op, line.case));
+        bar.tick();
+    };
+    let seconds = args.seconds.unwrap_or(cases::patience(device));
+    let lines = cases::bench(device, limits, benches, seconds, &mut each);
+    written.and_then(|()| print(&table.end()))?;
+    Ok(Value::Array(lines.iter().map(|line| case(line, limits)).collect()))
 }
 
-fn json(device: &Device, row: &Row, case: &Case, measured: &Measurement) -> Value {
-    json!({
-        "device": device.name(), "op": row.op, "case": case.name, "first_seconds": measured.first,
-        "median_seconds": measured.median, "runs": measured.runs, "flops_per_second": measured.flops,
-        "bytes_per_second": measured.bytes,
-    })
+fn case(line: &Line, limits: &Limits) -> Value {
+    match &line.outcome {
+        Outcome::Measured(m) => json!({
+            "op": line.op, "case": line.case, "first_seconds": m.first, "median_seconds": m.median,
+            "runs": m.runs, "flops_per_second": m.flops, "bytes_per_second": m.bytes,
+            "percent_of_product": limits.percent_of_product(m.flops),
+            "percent_of_copy": limits.percent_of_copy(m.bytes),
+        }),
+        Outcome::LeftOut(seconds) => json!({ "op": line.op, "case": line.case, "left_out_seconds": seconds }),
+        Outcome::Failed(why) => json!({ "op": line.op, "case": line.case, "failed": why }),
+    }
+}
+
+/// The exponents, each beneath what they were fitted to.
+fn growth(args: &Args, device: &Device, limits: &Limits, bar: &ProgressBar) -> Result<Value, Failure> {
+    bar.set_message("info_nce and attention over a decade of sizes");
+    let seconds = args.seconds.unwrap_or(2. * cases::patience(device).max(0.5));
+    let all = cases::growth(device, limits, seconds)?;
+    if !args.json {
+        bar.suspend(|| output::print(&all.iter().map(growth_text).collect::<Vec<_>>().join("\n")))?;
+    }
+    let json = |growth: &Growth| {
+        json!({
+            "op": growth.op, "size": growth.size, "sizes": growth.sizes, "median_seconds": growth.seconds,
+            "peak_bytes": growth.peaks, "time_exponent": growth.of_time(),
+            "memory_exponent": growth.of_memory(), "expected_time_exponent": growth.expected.0,
+            "expected_memory_exponent": growth.expected.1,
+        })
+    };
+    Ok(Value::Array(all.iter().map(json).collect()))
+}
+
+fn growth_text(growth: &Growth) -> String {
+    let row = |name: String, cells: Vec<String>| [vec![name], cells].concat();
+    let mut rows = vec![
+        row(format!("{} by {}", growth.op, growth.size), growth.sizes.iter().map(usize::to_string).collect()),
+        row("  ms".into(), growth.seconds.iter().map(|seconds| table::digits(1e3 * seconds)).collect()),
+    ];
+    let mut text = format!("time {:.2} (expected {})", growth.of_time(), growth.expected.0);
+    if let (Some(peaks), Some(memory)) = (&growth.peaks, growth.of_memory()) {
+        let mib = |bytes: &u64| table::digits(*bytes as f64 / f64::from(1 << 20));
+        rows.push(row("  MiB".into(), peaks.iter().map(mib).collect()));
+        text += &format!(", memory {memory:.2} (expected {})", growth.expected.1);
+    }
+    format!("{}  exponents: {text}\n", table::columns(1, &rows))
 }

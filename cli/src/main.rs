@@ -12,6 +12,7 @@ mod attend_model;
 mod attend_picture;
 mod base64;
 mod bench;
+mod bench_results;
 mod closed;
 mod device;
 mod devices;

@@ -1,7 +1,8 @@
 //! Cases of attention.
 
 use super::attention_options::combinations;
-use super::{Case, Input, Scale, Tolerance, of_rule};
+use super::bench::Bench;
+use super::{Case, Input, Tolerance, of_forward, of_rule};
 use crate::ops::attention::ATTENTION;
 use crate::ops::{
     Alibi, AttentionLayout, AttentionOptions, AttentionWeights, Corner, Mask, Sequences, Window,
@@ -230,21 +231,52 @@ pub(super) fn attention() -> Vec<Case> {
     cases
 }
 
-pub(super) fn attention_bench(scale: Scale) -> Vec<Case> {
-    let length = scale.pick(128, 2048);
-    let size = Size {
-        batch: scale.pick(1, 4),
-        heads: scale.pick(4, 16),
-        kv_heads: scale.pick(4, 16),
-        queries: length,
-        keys: length,
-        dh: 64,
-        dv: 64,
+/// Heads of so many queries and keys of one width: the forward alone, and with the backward where `both`.
+pub(super) fn attention_of(
+    (batch, heads): (usize, usize),
+    (queries, keys, width): (usize, usize, usize),
+    causal: bool,
+    both: bool,
+) -> Bench {
+    let size = Size { batch, heads, kv_heads: heads, queries, keys, dh: width, dv: width };
+    let options =
+        AttentionOptions { causal: causal.then_some(Corner::TopLeft), ..AttentionOptions::default() };
+    let make = {
+        let options = options.clone();
+        move || {
+            let case = plain_case(size, &options, "both".into());
+            if both { case } else { of_forward(&ATTENTION, options.clone(), case.inputs) }
+        }
     };
-    let pairs = (size.batch * size.heads * length * length) as f64;
-    // Two products forward, five backward.
-    let full = plain_case(size, &AttentionOptions::default(), format!("{length} by {length}"));
-    let causal = AttentionOptions { causal: Some(Corner::TopLeft), ..AttentionOptions::default() };
-    let causal = plain_case(size, &causal, format!("{length} by {length}, causal"));
-    vec![full.flops(14. * 64. * pairs), causal.flops(7. * 64. * pairs)]
+    let kind = if causal {
+        "causal"
+    } else if queries == keys {
+        "self"
+    } else {
+        "cross"
+    };
+    let name = format!("{kind} {queries}x{keys}x{width}{}", if both { ", both" } else { "" });
+    // Two products forward, five backward; half of them where nobody looks ahead.
+    let products = if both { 7. } else { 2. } * if causal { 0.5 } else { 1. };
+    let pairs = (batch * heads * queries) as f64 * keys as f64;
+    let moved = batch * heads * (queries + keys) * width * if both { 4 } else { 2 };
+    Bench::new(name, products * 2. * pairs * width as f64, moved, make)
+}
+
+pub(super) fn attention_bench() -> Vec<Bench> {
+    let mut benches = vec![];
+    for both in [false, true] {
+        for length in [64, 128, 256, 1024, 4096, 16_384] {
+            benches.push(attention_of((1, 8), (length, length, 64), false, both));
+        }
+        for length in [128, 1024, 4096] {
+            benches.push(attention_of((1, 8), (length, length, 128), false, both));
+        }
+        for length in [128, 2048] {
+            benches.push(attention_of((1, 8), (length, length, 64), true, both));
+        }
+        // Words over the patches of a picture.
+        benches.push(attention_of((4, 8), (64, 576, 64), false, both));
+    }
+    benches
 }

@@ -1,6 +1,7 @@
 //! Cases of the contrastive losses.
 
-use super::{Case, Input, Scale, Tolerance, combinations, of_rule};
+use super::bench::Bench;
+use super::{Case, Input, Tolerance, combinations, of_rule};
 use crate::ops::info_nce::INFO_NCE;
 use crate::ops::siglip::SIGLIP;
 use crate::ops::{InfoNceOptions, Reduction, SiglipOptions, Targets};
@@ -85,12 +86,36 @@ fn more_rows() -> Case {
     info_nce_case("masked rows of many".into(), (n, n, d), 2., &options)
 }
 
-pub(super) fn info_nce_bench(scale: Scale) -> Vec<Case> {
-    let (n, d) = (scale.pick(512, 16384), scale.pick(128, 512));
-    let options = InfoNceOptions::default();
-    vec![
-        info_nce_case(format!("symmetric {n} {d}"), (n, n, d), 2.66, &options).flops(8. * (n * n * d) as f64),
-    ]
+/// Both directions of n pairs of d numbers, with blocks of so many bytes.
+pub(super) fn info_nce_of(n: usize, d: usize, scratch_bytes: usize, both: bool) -> Bench {
+    let options = InfoNceOptions { scratch_bytes, ..InfoNceOptions::default() };
+    let make = move || {
+        let case = info_nce_case("both".into(), (n, n, d), 2.66, &options);
+        if both { case } else { super::of_forward(&INFO_NCE, options.clone(), case.inputs) }
+    };
+    // The logits forward; backward the logits again, and two products of their gradient.
+    let (name, products, moved) = if both { (", both", 4., 4) } else { ("", 1., 2) };
+    let name = format!("{n} pairs, d {d}{name}");
+    Bench::new(name, products * 2. * (n * n) as f64 * d as f64, moved * n * d, make)
+}
+
+pub(super) fn info_nce_bench() -> Vec<Bench> {
+    let scratch = InfoNceOptions::default().scratch_bytes;
+    let sizes = [
+        (256, 128),
+        (512, 128),
+        (1024, 128),
+        (4096, 128),
+        (16_384, 128),
+        (65_536, 128),
+        (262_144, 128),
+        (1_048_576, 128),
+        (4096, 512),
+        (4096, 1024),
+        (16_384, 1024),
+    ];
+    let both = |(n, d)| [false, true].map(|both| info_nce_of(n, d, scratch, both));
+    sizes.into_iter().flat_map(both).collect()
 }
 
 /// Logits of size `scale + bias`: each of n m terms is off by its logit's rounding, and by a few of its own.
@@ -166,8 +191,10 @@ pub(super) fn siglip() -> Vec<Case> {
     cases
 }
 
-pub(super) fn siglip_bench(scale: Scale) -> Vec<Case> {
-    let (n, d) = (scale.pick(512, 16384), scale.pick(128, 512));
-    let name = format!("{n} {d}");
-    vec![siglip_case(name, (n, n, d), (2.3, -10.), SiglipOptions::default()).flops(8. * (n * n * d) as f64)]
+pub(super) fn siglip_bench() -> Vec<Bench> {
+    let of = |(n, d): (usize, usize)| {
+        let make = move || siglip_case("both".into(), (n, n, d), (2.3, -10.), SiglipOptions::default());
+        Bench::new(format!("{n} pairs, d {d}, both"), 8. * (n * n * d) as f64, 4 * n * d, make)
+    };
+    [(512, 128), (4096, 128), (16_384, 512)].map(of).into()
 }

@@ -1,6 +1,7 @@
 //! Cases of the operations that treat every element alone.
 
-use super::{Case, Input, Scale, Tolerance, of_rule};
+use super::bench::{Bench, LENGTHS, SQUARES};
+use super::{Case, Input, Tolerance, of_rule, of_rule_with};
 use crate::dtype::DType;
 use crate::ops::binary::BINARY;
 use crate::ops::cast::CAST;
@@ -102,14 +103,27 @@ pub(super) fn dropout() -> Vec<Case> {
     cases
 }
 
-pub(super) fn dropout_bench(scale: Scale) -> Vec<Case> {
-    let n = scale.pick(1 << 18, 1 << 24);
-    let inputs = vec![Input::uniform("bench", &[n], 4.)];
+pub(super) fn dropout_bench() -> Vec<Bench> {
+    let of = |n: usize| {
+        let options = Dropout { p: 0.5, seed: 1, first: 0 };
+        elementwise_bench(format!("p = 0.5 of {n}, both"), 2., n, &DROPOUT, options)
+    };
+    LENGTHS.map(of).into()
+}
+
+/// The forward and the backward, of so many operations an element.
+fn elementwise_bench<O: Clone + Send + Sync + 'static>(
+    name: String,
+    each: f64,
+    n: usize,
+    rule: &'static crate::ops::Rule<O>,
+    options: O,
+) -> Bench {
     let tolerance = (Tolerance::ulps(1.), Tolerance::ulps(1.));
-    vec![
-        of_rule("p = 0.5", &DROPOUT, Dropout { p: 0.5, seed: 1, first: 0 }, inputs, tolerance)
-            .flops(2. * n as f64),
-    ]
+    let make = move || {
+        of_rule("elements", rule, options.clone(), vec![Input::uniform("bench", &[n], 4.)], tolerance)
+    };
+    Bench::new(name, each * n as f64, 4 * n, make)
 }
 
 pub(super) fn binary() -> Vec<Case> {
@@ -147,7 +161,7 @@ pub(super) fn cast() -> Vec<Case> {
         })
         .into();
     // To f16 only where the device has it: the case names the type itself.
-    cases.push(super::of_rule_with(
+    cases.push(of_rule_with(
         "between f32 and f16",
         &CAST,
         |run| Ok(run.other_float()),
@@ -157,27 +171,32 @@ pub(super) fn cast() -> Vec<Case> {
     cases
 }
 
-pub(super) fn unary_bench(scale: Scale) -> Vec<Case> {
-    let n = scale.pick(1 << 18, 1 << 24);
-    let of = |name, kind| {
-        let tolerance = (Tolerance::ulps(1.), Tolerance::ulps(1.));
-        of_rule(name, &UNARY, kind, vec![Input::uniform("bench", &[n], 4.)], tolerance).flops(3. * n as f64)
+pub(super) fn unary_bench() -> Vec<Bench> {
+    let mut benches = vec![];
+    for n in LENGTHS {
+        for (name, kind) in [("relu", Unary::Relu), ("gelu", Unary::Gelu), ("tanh", Unary::Tanh)] {
+            benches.push(elementwise_bench(format!("{name} of {n}, both"), 3., n, &UNARY, kind));
+        }
+    }
+    benches
+}
+
+pub(super) fn binary_bench() -> Vec<Bench> {
+    let of = |n: usize| {
+        let inputs = move || vec![Input::uniform("a", &[n, n], 1.), Input::uniform("b", &[n], 1.)];
+        let exact = (Tolerance::exact(), Tolerance::exact());
+        let make = move || of_rule("mul", &BINARY, Binary::Mul, inputs(), exact);
+        Bench::new(format!("[{n}, {n}] by a row, both"), 4. * (n * n) as f64, 4 * n * n, make)
     };
-    vec![of("relu", Unary::Relu), of("gelu", Unary::Gelu), of("tanh", Unary::Tanh)]
+    SQUARES.map(of).into()
 }
 
-pub(super) fn binary_bench(scale: Scale) -> Vec<Case> {
-    let n = scale.pick(512, 4096);
-    let inputs = vec![Input::uniform("a", &[n, n], 1.), Input::uniform("b", &[n], 1.)];
-    vec![
-        of_rule("mul by a row", &BINARY, Binary::Mul, inputs, (Tolerance::ulps(1.), Tolerance::ulps(1.)))
-            .flops(4. * (n * n) as f64),
-    ]
-}
-
-pub(super) fn cast_bench(scale: Scale) -> Vec<Case> {
-    let n = scale.pick(1 << 18, 1 << 24);
-    let inputs = vec![Input::uniform("cast", &[n], 1.)];
-    let exact = (Tolerance::exact(), Tolerance::exact());
-    vec![super::of_rule_with("between f32 and f16", &CAST, |run| Ok(run.other_float()), inputs, exact)]
+pub(super) fn cast_bench() -> Vec<Bench> {
+    let of = |n: usize| {
+        let exact = (Tolerance::exact(), Tolerance::exact());
+        let input = move || vec![Input::uniform("cast", &[n], 1.)];
+        let make = move || of_rule_with("cast", &CAST, |run| Ok(run.other_float()), input(), exact);
+        Bench::new(format!("{n}, f32 to f16, both"), 0., 3 * n, make)
+    };
+    LENGTHS.map(of).into()
 }

@@ -7,6 +7,8 @@ use crate::shape::count;
 use crate::tensor::Tensor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// A tensor to be, in f64.
 ///
@@ -32,6 +34,23 @@ fn generator(seed: &str, shape: &[usize]) -> ChaCha8Rng {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     let bytes = seed.bytes().chain(shape.iter().flat_map(|n| n.to_le_bytes()));
     ChaCha8Rng::seed_from_u64(bytes.fold(0xcbf2_9ce4_8422_2325, step))
+}
+
+thread_local! {
+    static APART: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Does what a case must do once before it can run, in a time that is none of the operation's.
+pub(super) fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let out = work();
+    APART.set(APART.get() + start.elapsed());
+    out
+}
+
+/// The time that this thread has spent [`apart`], from 0 again.
+pub(super) fn take_apart() -> Duration {
+    APART.take()
 }
 
 impl Input {
@@ -118,8 +137,7 @@ impl Run {
 
     /// An input as a tensor. Errors: the device's. Example: [`Run`].
     pub fn tensor(&self, input: &Input) -> Result<Tensor> {
-        let rounded = HostData::from_f64(self.rounded, input.values.clone());
-        Tensor::from_f64(&self.device, &input.shape, self.dtype, rounded.to_f64().into_owned())
+        self.tensor_as(input, self.dtype)
     }
 
     /// The floating-point type to cast to: f16 where the device has it, from f16 to f32. The reference stays in f64.
@@ -147,6 +165,9 @@ impl Run {
     /// ```
     pub fn tensor_as(&self, input: &Input, dtype: DType) -> Result<Tensor> {
         let rounded = HostData::from_f64(self.rounded, input.values.clone());
+        if dtype == self.rounded {
+            return Tensor::from_host(&self.device, &input.shape, rounded);
+        }
         Tensor::from_f64(&self.device, &input.shape, dtype, rounded.to_f64().into_owned())
     }
 }

@@ -1,8 +1,10 @@
 //! Cases of the operations that move elements.
 
-use super::{Case, Input, Scale, Tolerance, of_rule, of_rule_with};
+use super::bench::{Bench, LENGTHS, SQUARES};
+use super::{Case, Input, Run, Tolerance, of_rule, of_rule_with};
 use crate::ops::Indices;
 use crate::ops::concat::{CONCAT, SPLIT};
+use crate::ops::copy::{self, Copy};
 use crate::ops::gather::GATHER;
 use crate::ops::keep_rows::KEEP_ROWS;
 use crate::ops::transpose::TRANSPOSE;
@@ -74,10 +76,44 @@ pub(super) fn keep_rows() -> Vec<Case> {
     ]
 }
 
-pub(super) fn keep_rows_bench(scale: Scale) -> Vec<Case> {
-    let n = scale.pick(512, 4096);
-    let input = vec![Input::uniform("rows", &[n, n], 1.)];
-    vec![of_rule("every other row", &KEEP_ROWS, (0..n).map(|row| row % 2 == 0).collect(), input, EXACT)]
+pub(super) fn keep_rows_bench() -> Vec<Bench> {
+    let of = |n: usize| {
+        let make = move || {
+            let keep = (0..n).map(|row| row % 2 == 0).collect();
+            of_rule("rows", &KEEP_ROWS, keep, vec![Input::uniform("rows", &[n, n], 1.)], EXACT)
+        };
+        Bench::new(format!("[{n}, {n}], both"), 0., 4 * n * n, make)
+    };
+    SQUARES.map(of).into()
+}
+
+fn copied(way: Copy, length: usize) -> Case {
+    let run = move |_: &Run, inputs: &[crate::Tensor]| Ok(vec![("out".into(), copy::copy(&inputs[0], way)?)]);
+    let input = Input::uniform("copied", &[length], 4.);
+    Case::of(format!("{} {length}", way.entry()), vec![input], run, Tolerance::exact())
+}
+
+pub(super) fn copy() -> Vec<Case> {
+    let mut cases = vec![];
+    for way in copy::ALL {
+        // Around a workgroup's elements, and more workgroups than one.
+        let group = 256 * way.width() * if way.entry().starts_with("several") { 8 } else { 1 };
+        let lengths = [0, 1, 3, 65, 253, 257].map(|n| n * way.width());
+        cases.extend(lengths.map(|length| copied(way, length)));
+        cases.extend([group - 8, group + 8, 4 * group - 8, 4 * group].map(|length| copied(way, length)));
+    }
+    cases
+}
+
+pub(super) fn copy_bench() -> Vec<Bench> {
+    let mut benches = vec![];
+    for length in LENGTHS {
+        for way in copy::ALL {
+            let make = move || copied(way, length);
+            benches.push(Bench::new(format!("{} {length}", way.entry()), 0., 2 * length, make));
+        }
+    }
+    benches
 }
 
 pub(super) fn transpose() -> Vec<Case> {
@@ -99,26 +135,33 @@ pub(super) fn transpose() -> Vec<Case> {
     cases
 }
 
-pub(super) fn concat_bench(scale: Scale) -> Vec<Case> {
-    let n = scale.pick(512, 4096);
-    let parts = vec![Input::uniform("left", &[n, n], 1.), Input::uniform("right", &[n, n / 2], 1.)];
-    vec![of_rule("rows side by side", &CONCAT, 1, parts, EXACT)]
+pub(super) fn concat_bench() -> Vec<Bench> {
+    let of = |n: usize| {
+        let parts =
+            move || vec![Input::uniform("left", &[n, n], 1.), Input::uniform("right", &[n, n / 2], 1.)];
+        let make = move || of_rule("rows side by side", &CONCAT, 1, parts(), EXACT);
+        Bench::new(format!("{n} and {} columns, both", n / 2), 0., 6 * n * n, make)
+    };
+    SQUARES.map(of).into()
 }
 
-pub(super) fn gather_bench(scale: Scale) -> Vec<Case> {
-    let rows = scale.pick(2048, 65536);
-    let input = Input::uniform("gather", &[rows, 256], 1.);
-    let indices: Vec<_> = (0..rows as u32).map(|i| (i * 7919) % rows as u32).collect();
-    vec![of_rule_with(
-        "rows of 256",
-        &GATHER,
-        move |run| Indices::new(&run.device, &indices),
-        vec![input],
-        EXACT,
-    )]
+pub(super) fn gather_bench() -> Vec<Bench> {
+    let of = |rows: usize| {
+        let make = move || {
+            let indices: Vec<_> = (0..rows as u32).map(|i| (i * 7919) % rows as u32).collect();
+            let indices = move |run: &Run| Indices::new(&run.device, &indices);
+            of_rule_with("rows", &GATHER, indices, vec![Input::uniform("gather", &[rows, 256], 1.)], EXACT)
+        };
+        Bench::new(format!("{rows} rows of 256, both"), 0., 4 * rows * 256, make)
+    };
+    [1024, 131_072].map(of).into()
 }
 
-pub(super) fn transpose_bench(scale: Scale) -> Vec<Case> {
-    let n = scale.pick(512, 4096);
-    vec![of_rule("square", &TRANSPOSE, vec![1, 0], vec![Input::uniform("square", &[n, n], 1.)], EXACT)]
+pub(super) fn transpose_bench() -> Vec<Bench> {
+    let of = |n: usize| {
+        let input = move || vec![Input::uniform("square", &[n, n], 1.)];
+        let make = move || of_rule("square", &TRANSPOSE, vec![1, 0], input(), EXACT);
+        Bench::new(format!("[{n}, {n}], both"), 0., 4 * n * n, make)
+    };
+    SQUARES.map(of).into()
 }

@@ -27,7 +27,12 @@ mod rowwise;
 mod tolerance;
 mod verify;
 
-pub use bench::{Measurement, Scale, measure};
+#[cfg(not(target_arch = "wasm32"))]
+pub use bench::growth;
+pub use bench::{
+    Bench, Growth, Limits, Line, Measurement, Outcome, Table, bench, benches, exponent, measure, patience,
+    table_head,
+};
 pub use input::{Input, Run};
 pub use tolerance::Tolerance;
 pub use verify::{Verdict, verify_case, verify_row};
@@ -55,7 +60,7 @@ pub struct Row {
     /// What verification runs.
     pub cases: fn() -> Vec<Case>,
     /// What benches run.
-    pub bench: fn(Scale) -> Vec<Case>,
+    pub bench: fn() -> Vec<Bench>,
 }
 
 /// Every operation.
@@ -85,6 +90,7 @@ pub const TABLE: &[Row] = &[
         bench: optimiser::clip_global_norm_bench,
     },
     Row { op: "concat", kernels: ops::concat::KERNELS, cases: layout::concat, bench: layout::concat_bench },
+    Row { op: "copy", kernels: ops::copy::KERNELS, cases: layout::copy, bench: layout::copy_bench },
     Row {
         op: "cosine_similarity",
         kernels: ops::cosine_similarity::KERNELS,
@@ -196,7 +202,6 @@ type RunFn = Box<dyn Fn(&Run, &[Tensor]) -> Result<Outputs> + Send + Sync>;
 ///     backward: Tolerance::exact(),
 ///     last: None,
 ///     f16: true,
-///     flops: 0.,
 /// };
 /// assert!(verify_case(&Device::Cpu, "exp", &case, DType::F16).unwrap().passed());
 /// # Ok::<(), crossmodal::Error>(())
@@ -216,8 +221,6 @@ pub struct Case {
     pub last: Option<Tolerance>,
     /// Whether it also runs in f16.
     pub f16: bool,
-    /// Floating-point operations, counting a product of m × k by k × n as 2 m n k.
-    pub flops: f64,
 }
 
 /// The gradient of output `i` from which a case's backward starts; whole numbers where the case is exact.
@@ -269,7 +272,7 @@ fn of_rule_with<O: Send + Sync + 'static>(
         let Prepared { options, upstreams, .. } = prepared.as_mut().expect("it was just made");
         let made = (rule.forward)(options, &inputs.iter().collect::<Vec<_>>())?;
         let upstream = |(i, out): (usize, &Tensor)| {
-            run.tensor_as(&upstream(i, out.shape(), whole), out.dtype()).map(Some)
+            input::apart(|| run.tensor_as(&upstream(i, out.shape(), whole), out.dtype())).map(Some)
         };
         if upstreams.is_empty() {
             *upstreams = made.outputs.iter().enumerate().map(upstream).collect::<Result<Vec<_>>>()?;
@@ -283,16 +286,16 @@ fn of_rule_with<O: Send + Sync + 'static>(
         let gradients = gradients.into_iter().enumerate().filter_map(|(i, d)| Some((format!("d{i}"), d?)));
         Ok(outputs.chain(gradients).collect())
     };
-    Case {
-        name: name.into(),
-        inputs,
-        run: Box::new(run),
-        forward,
-        backward,
-        last: None,
-        f16: true,
-        flops: 0.,
-    }
+    Case { name: name.into(), inputs, run: Box::new(run), forward, backward, last: None, f16: true }
+}
+
+/// The forward alone of an operation with a [`Rule`], to be timed.
+fn of_forward<O: Send + Sync + 'static>(rule: &'static Rule<O>, options: O, inputs: Vec<Input>) -> Case {
+    let run = move |_: &Run, inputs: &[Tensor]| {
+        let made = (rule.forward)(&options, &inputs.iter().collect::<Vec<_>>())?;
+        Ok(made.outputs.into_iter().map(|out| ("out".to_string(), out)).collect())
+    };
+    Case::of("forward", inputs, run, Tolerance::exact())
 }
 
 impl Case {
@@ -304,20 +307,7 @@ impl Case {
         tolerance: Tolerance,
     ) -> Case {
         let (forward, backward) = (tolerance, tolerance);
-        Case {
-            name: name.into(),
-            inputs,
-            run: Box::new(run),
-            forward,
-            backward,
-            last: None,
-            f16: true,
-            flops: 0.,
-        }
-    }
-
-    fn flops(self, flops: f64) -> Case {
-        Case { flops, ..self }
+        Case { name: name.into(), inputs, run: Box::new(run), forward, backward, last: None, f16: true }
     }
 
     fn f32_only(self) -> Case {

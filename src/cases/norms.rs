@@ -1,6 +1,7 @@
 //! Cases of layer norm and RMS norm.
 
-use super::{Case, Input, Scale, Tolerance, of_rule};
+use super::bench::Bench;
+use super::{Case, Input, Tolerance, of_rule};
 use crate::ops::Rule;
 use crate::ops::layer_norm::{LAYER_NORM, RMS_NORM};
 
@@ -89,13 +90,15 @@ pub(super) fn layer_norm() -> Vec<Case> {
     cases
 }
 
-pub(super) fn layer_norm_bench(scale: Scale) -> Vec<Case> {
-    let (rows, cols) = (scale.pick(512, 8192), scale.pick(512, 1024));
-    let x = || Input::uniform("rows", &[rows, cols], 4.);
-    // Two sums, a division and the result an element forward; two sums, the result and a weight's term backward.
-    let flops = 24. * (rows * cols) as f64;
-    vec![
-        of_norm("forward and backward", LAYER, x()).flops(flops),
-        of_norm("forward and backward", RMS, x()).flops(flops),
-    ]
+pub(super) fn layer_norm_bench() -> Vec<Bench> {
+    let mut benches = vec![];
+    for (rows, cols) in [(512, 512), (32_768, 1024)] {
+        for (name, ask) in [("layer", LAYER), ("rms", RMS)] {
+            let make = move || of_norm("both", ask, Input::uniform("rows", &[rows, cols], 4.));
+            // Two sums, a division and the result an element forward; two sums, the result and a weight's term backward.
+            let flops = 24. * (rows * cols) as f64;
+            benches.push(Bench::new(format!("{name} [{rows}, {cols}], both"), flops, 4 * rows * cols, make));
+        }
+    }
+    benches
 }

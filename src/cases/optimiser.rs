@@ -1,6 +1,7 @@
 //! Cases of the operations of a training step that have no backward.
 
-use super::{Case, Input, Outputs, Run, Scale, Tolerance};
+use super::bench::{Bench, LENGTHS};
+use super::{Case, Input, Outputs, Run, Tolerance};
 use crate::error::Result;
 use crate::ops::{AdamwStep, adamw as step, clip_global_norm as clip};
 use crate::tensor::Tensor;
@@ -19,7 +20,7 @@ fn adamw_case(name: &str, count: usize, options: AdamwStep, grad: Input) -> Case
     };
     // A dozen roundings, around two divisions and a root; the moments mix terms that may cancel.
     let forward = Tolerance::ulps(16.).and(Tolerance::cancelling(4., 1.));
-    Case::of(name, inputs, run, forward).f32_only().flops(14. * count as f64)
+    Case::of(name, inputs, run, forward).f32_only()
 }
 
 pub(super) fn adamw() -> Vec<Case> {
@@ -52,7 +53,7 @@ fn clip_case(name: &str, inputs: Vec<Input>, max_norm: f64) -> Case {
     let count: usize = inputs.iter().map(|input| input.values.len()).sum();
     let run = move |_: &Run, inputs: &[Tensor]| clipped(inputs, max_norm);
     let forward = Tolerance::ulps(16. + count.isqrt() as f64 / 8.);
-    Case::of(name, inputs, run, forward).flops(4. * count as f64)
+    Case::of(name, inputs, run, forward)
 }
 
 pub(super) fn clip_global_norm() -> Vec<Case> {
@@ -80,13 +81,21 @@ pub(super) fn clip_global_norm() -> Vec<Case> {
     ]
 }
 
-pub(super) fn adamw_bench(scale: Scale) -> Vec<Case> {
-    let count = scale.pick(1 << 18, 1 << 24);
-    let grad = Input::uniform("grad", &[count], 1.);
-    vec![adamw_case("one tensor", count, AdamwStep::default(), grad)]
+pub(super) fn adamw_bench() -> Vec<Bench> {
+    let of = |count: usize| {
+        let make = move || {
+            let grad = Input::uniform("grad", &[count], 1.);
+            adamw_case("one tensor", count, AdamwStep::default(), grad)
+        };
+        Bench::new(format!("{count} weights"), 14. * count as f64, 7 * count, make)
+    };
+    LENGTHS.map(of).into()
 }
 
-pub(super) fn clip_global_norm_bench(scale: Scale) -> Vec<Case> {
-    let count = scale.pick(1 << 18, 1 << 24);
-    vec![clip_case("one tensor", vec![Input::uniform("grad", &[count], 1.)], 1.)]
+pub(super) fn clip_global_norm_bench() -> Vec<Bench> {
+    let of = |count: usize| {
+        let make = move || clip_case("one tensor", vec![Input::uniform("grad", &[count], 1.)], 1.);
+        Bench::new(format!("{count} elements"), 4. * count as f64, 2 * count, make)
+    };
+    LENGTHS.map(of).into()
 }

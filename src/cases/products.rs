@@ -1,6 +1,7 @@
 //! Cases of the operations built on the matrix product.
 
-use super::{Case, Input, Run, Scale, Tolerance, of_rule};
+use super::bench::Bench;
+use super::{Case, Input, Run, Tolerance, of_forward, of_rule};
 use crate::ops::cosine_similarity::COSINE_SIMILARITY;
 use crate::ops::matmul::{MATMUL, WAYS, Way, matmul_by};
 use crate::ops::{MatmulOptions, Pairing, Unary, matmul as matmul_op};
@@ -187,25 +188,57 @@ pub(super) fn cosine_similarity() -> Vec<Case> {
     cases
 }
 
-pub(super) fn matmul_bench(scale: Scale) -> Vec<Case> {
-    let case = |name: &str, batch: usize, m: usize, k: usize, n: usize| {
-        let inputs = vec![Input::uniform("a", &[batch, m, k], 1.), Input::uniform("b", &[batch, k, n], 1.)];
-        let flops = 6. * (batch * m * n * k) as f64;
-        of_rule(format!("{name} {m}x{k}x{n}"), &MATMUL, MatmulOptions::default(), inputs, EXACT).flops(flops)
+/// A product of m × k by k × n, or so many of them: the forward alone, and with the backward where `both`.
+fn product_bench(
+    name: String,
+    (batch, m, k, n): (usize, usize, usize, usize),
+    (transpose_a, transpose_b): (bool, bool),
+    both: bool,
+) -> Bench {
+    let make = move || {
+        let [a, b] = [(transpose_a, m, k), (transpose_b, k, n)]
+            .map(|(swap, rows, cols)| if swap { [batch, cols, rows] } else { [batch, rows, cols] });
+        let inputs = vec![Input::uniform("a", &a, 1.), Input::uniform("b", &b, 1.)];
+        let options = MatmulOptions { transpose_a, transpose_b, ..MatmulOptions::default() };
+        if both {
+            of_rule("both", &MATMUL, options, inputs, EXACT)
+        } else {
+            of_forward(&MATMUL, options, inputs)
+        }
     };
-    let n = scale.pick(256, 4096);
-    vec![
-        case("square", 1, n, n, n),
-        case("tall", 1, scale.pick(1024, 8192), scale.pick(128, 512), 64),
-        case("batch of 64", 64, scale.pick(32, 64), scale.pick(32, 64), scale.pick(32, 64)),
-    ]
+    let (products, moved) = if both { (3., 2) } else { (1., 1) };
+    let flops = products * 2. * (batch * m * n * k) as f64;
+    Bench::new(name, flops, moved * batch * (m * k + k * n + m * n), make)
 }
 
-pub(super) fn cosine_similarity_bench(scale: Scale) -> Vec<Case> {
-    let (n, d) = (scale.pick(256, 4096), scale.pick(128, 512));
-    let inputs = vec![Input::uniform("x", &[n, d], 1.), Input::uniform("y", &[n, d], 1.)];
-    vec![
-        of_rule("all pairs", &COSINE_SIMILARITY, Pairing::AllPairs, inputs, EXACT)
-            .flops(6. * (n * n * d) as f64),
-    ]
+/// The forward of a product of squares.
+pub(super) fn square(n: usize) -> Bench {
+    product_bench(format!("square {n}"), (1, n, n, n), (false, false), false)
+}
+
+pub(super) fn matmul_bench() -> Vec<Bench> {
+    let plain = (false, false);
+    let mut benches: Vec<_> = [64, 128, 256, 512, 1024, 2048, 4096, 8192].map(square).into();
+    for n in [256, 2048] {
+        benches.push(product_bench(format!("square {n}, AᵀB"), (1, n, n, n), (true, false), false));
+        benches.push(product_bench(format!("square {n}, ABᵀ"), (1, n, n, n), (false, true), false));
+    }
+    benches.extend([
+        product_bench("1024x128 by 128x64".into(), (1, 1024, 128, 64), plain, false),
+        product_bench("8192x512 by 512x64".into(), (1, 8192, 512, 64), plain, false),
+        product_bench("64 of 32x32".into(), (64, 32, 32, 32), plain, false),
+        product_bench("64 of 64x64".into(), (64, 64, 64, 64), plain, false),
+        product_bench("square 256, both".into(), (1, 256, 256, 256), plain, true),
+        product_bench("square 2048, both".into(), (1, 2048, 2048, 2048), plain, true),
+    ]);
+    benches
+}
+
+pub(super) fn cosine_similarity_bench() -> Vec<Bench> {
+    let of = |(n, d): (usize, usize)| {
+        let inputs = move || vec![Input::uniform("x", &[n, d], 1.), Input::uniform("y", &[n, d], 1.)];
+        let make = move || of_rule("all pairs", &COSINE_SIMILARITY, Pairing::AllPairs, inputs(), EXACT);
+        Bench::new(format!("{n} by {n}, d {d}, both"), 6. * (n * n * d) as f64, 2 * n * n + 4 * n * d, make)
+    };
+    [(256, 128), (4096, 512)].map(of).into()
 }

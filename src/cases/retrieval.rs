@@ -1,6 +1,7 @@
 //! Cases of the operations that search.
 
-use super::{Case, Input, Scale, Tolerance};
+use super::bench::Bench;
+use super::{Case, Input, Tolerance};
 use crate::ops::top_k as largest;
 
 fn of(name: impl Into<String>, input: Input, k: usize) -> Case {
@@ -43,8 +44,10 @@ pub(super) fn top_k() -> Vec<Case> {
     cases
 }
 
-pub(super) fn top_k_bench(scale: Scale) -> Vec<Case> {
-    let (rows, cols) = (scale.pick(16, 1024), scale.pick(4096, 65536));
-    let case = |k| of(format!("{k} of rows"), Input::uniform("scores", &[rows, cols], 1.), k);
-    vec![case(10), case(1024)]
+pub(super) fn top_k_bench() -> Vec<Bench> {
+    let bench = |(rows, cols, k): (usize, usize, usize)| {
+        let make = move || of("rows", Input::uniform("scores", &[rows, cols], 1.), k);
+        Bench::new(format!("{k} of [{rows}, {cols}]"), 0., rows * cols + 2 * rows * k, make)
+    };
+    [(16, 4096, 10), (16, 4096, 1024), (1024, 65_536, 10), (1024, 65_536, 1024)].map(bench).into()
 }

@@ -1,6 +1,7 @@
 //! Cases of the operations that reduce rows or axes.
 
-use super::{Case, Input, Scale, Tolerance, of_rule};
+use super::bench::{Bench, SQUARES};
+use super::{Case, Input, Tolerance, of_forward, of_rule};
 use crate::ops::l2_normalize::L2_NORMALIZE;
 use crate::ops::log_softmax::LOG_SOFTMAX;
 use crate::ops::log_sum_exp::LOG_SUM_EXP;
@@ -178,36 +179,46 @@ pub(super) fn reduce() -> Vec<Case> {
     cases
 }
 
-fn logits_bench(rule: &'static Rule<()>, scale: Scale) -> Vec<Case> {
-    let (rows, cols) = (scale.pick(512, 8192), scale.pick(512, 4096));
-    let input = Input::uniform("logits", &[rows, cols], 4.);
-    // An exponential, a subtraction and a sum an element forward, about as much backward.
-    let flops = 8. * (rows * cols) as f64;
-    vec![of_rule("forward and backward", rule, (), vec![input], EXACT).flops(flops)]
+/// Short, medium and long rows: the forward alone, and with the backward.
+fn logits_bench(rule: &'static Rule<()>, result: fn(usize, usize) -> usize) -> Vec<Bench> {
+    let mut benches = vec![];
+    for (rows, cols) in [(512, 512), (64, 4096), (2048, 10), (262_144, 128), (8192, 4096), (512, 65_536)] {
+        let input = move || vec![Input::uniform("logits", &[rows, cols], 4.)];
+        let (all, out) = (rows * cols, result(rows, cols));
+        // An exponential, a subtraction, a sum and a maximum an element forward, about as much backward.
+        let forward = move || of_forward(rule, (), input());
+        let both = move || of_rule("both", rule, (), input(), EXACT);
+        let name = format!("[{rows}, {cols}]");
+        benches.push(Bench::new(name.clone(), 4. * all as f64, all + out, forward));
+        benches.push(Bench::new(name + ", both", 8. * all as f64, 2 * all + 2 * out, both));
+    }
+    benches
 }
 
-pub(super) fn softmax_bench(scale: Scale) -> Vec<Case> {
-    logits_bench(&SOFTMAX, scale)
+pub(super) fn softmax_bench() -> Vec<Bench> {
+    logits_bench(&SOFTMAX, |rows, cols| rows * cols)
 }
 
-pub(super) fn log_softmax_bench(scale: Scale) -> Vec<Case> {
-    logits_bench(&LOG_SOFTMAX, scale)
+pub(super) fn log_softmax_bench() -> Vec<Bench> {
+    logits_bench(&LOG_SOFTMAX, |rows, cols| rows * cols)
 }
 
-pub(super) fn log_sum_exp_bench(scale: Scale) -> Vec<Case> {
-    logits_bench(&LOG_SUM_EXP, scale)
+pub(super) fn log_sum_exp_bench() -> Vec<Bench> {
+    logits_bench(&LOG_SUM_EXP, |rows, _| rows)
 }
 
-pub(super) fn l2_normalize_bench(scale: Scale) -> Vec<Case> {
-    logits_bench(&L2_NORMALIZE, scale)
+pub(super) fn l2_normalize_bench() -> Vec<Bench> {
+    logits_bench(&L2_NORMALIZE, |rows, cols| rows * cols)
 }
 
-pub(super) fn reduce_bench(scale: Scale) -> Vec<Case> {
-    let n = scale.pick(512, 4096);
-    let case = |name, axis| {
-        let options = ReduceOptions { kind: Reduce::Sum, axis, keep_axis: false };
-        let input = Input::uniform("reduce", &[n, n], 1.);
-        of_rule(name, &REDUCE, options, vec![input], EXACT).flops((n * n) as f64)
-    };
-    vec![case("sum of rows", 1), case("sum of columns", 0)]
+pub(super) fn reduce_bench() -> Vec<Bench> {
+    let mut benches = vec![];
+    for n in SQUARES {
+        for (name, axis) in [("rows", 1), ("columns", 0)] {
+            let options = ReduceOptions { kind: Reduce::Sum, axis, keep_axis: false };
+            let make = move || of_forward(&REDUCE, options, vec![Input::uniform("reduce", &[n, n], 1.)]);
+            benches.push(Bench::new(format!("{name} of [{n}, {n}]"), (n * n) as f64, n * n, make));
+        }
+    }
+    benches
 }

@@ -22,7 +22,7 @@
 //!
 //! | operation | result | gradients |
 //! |---|---|---|
-//! | `cast`, `concat`, `split`, `gather`, `transpose` | exact | exact; `gather` sums repeated rows |
+//! | `cast`, `concat`, `split`, `gather`, `transpose`, `copy` | exact | exact; `gather` sums repeated rows |
 //! | `top_k` | exact, indices too | |
 //! | `binary` | 1 ulp | 1 ulp; a sum of k of them `2 (k + 4) u` absolute and 1 ulp more |
 //! | `unary`: relu, clamp | exact | exact |
@@ -66,6 +66,8 @@ pub mod binary;
 pub mod cast;
 pub mod clip_global_norm;
 pub mod concat;
+#[cfg(feature = "verify")]
+pub mod copy;
 pub mod cosine_similarity;
 pub mod dropout;
 pub mod gather;

@@ -4,6 +4,7 @@ mod align;
 mod attend;
 mod attend_refused;
 mod bad_input;
+mod bench;
 mod eval;
 mod folders;
 mod formulas;
