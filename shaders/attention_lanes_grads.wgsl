@@ -3,8 +3,7 @@
 
 @group(0) @binding(5) var<storage, read> out_grad: array<f32>;
 
-// Which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
-override GRADS: u32 = 3u;
+// GRADS: Which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
 
 // ∂P of 32 queries and 64 keys.
 fn grad_value(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Block {

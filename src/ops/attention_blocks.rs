@@ -29,9 +29,8 @@ const OF_VALUES: u32 = 2;
 
 /// The fast kernels that suit a device best, or none where the plain ones do; or those that verification forces.
 pub(super) fn blocks(gpu: &Gpu) -> Option<&'static Blocks> {
-    let report = gpu.report();
-    let eight = report.subgroups && report.subgroup_sizes == (8, 8);
-    let all: &[Option<&Blocks>] = match (report.software, eight) {
+    let device = gpu.abilities();
+    let all: &[Option<&Blocks>] = match (device.software, device.subgroup_sizes == (8, 8)) {
         (true, true) => &[Some(&LANES), Some(&TILES), None],
         (true, false) => &[None, Some(&TILES)],
         (false, _) => &[Some(&TILES), None],

@@ -141,6 +141,19 @@ pub(super) const GRAD_Q: Kernel = kernel("grad_q", of_scores!("q_grad"));
 pub(super) const GRAD_K: Kernel = kernel("grad_k", of_scores!("k_grad"));
 pub(super) const GRAD_BIAS: Kernel = kernel("grad_bias", of_scores!("bias_grad"));
 
+/// What the fast kernels' sources leave open: columns of a workgroup, whether there is more to a score than its product and
+/// which run of keys a query sees, which gradients.
+const OPEN: &[(&str, u32)] = &[("WIDTH", 64), ("OPTIONS", 1), ("GRADS", 3)];
+
+const fn fast(
+    name: &'static str,
+    entry: &'static str,
+    source: &'static str,
+    bindings: &'static [Binding],
+) -> Kernel {
+    Kernel { constants: OPEN, ..Kernel::new::<Params>(name, entry, source, bindings) }
+}
+
 /// A family of kernels: its forward's shader and that of its gradients, with what both include.
 macro_rules! blocks {
     ($lib:literal, $forward:literal, $grads:literal, $rows:literal, $columns:expr, $multiple:literal) => {
@@ -148,14 +161,14 @@ macro_rules! blocks {
             rows: $rows,
             columns: $columns,
             multiple: $multiple,
-            forward: Kernel::new::<Params>($forward, "forward", source!($lib; $forward), FORWARD_BINDINGS),
-            grad_q: Kernel::new::<Params>(
+            forward: fast($forward, "forward", source!($lib; $forward), FORWARD_BINDINGS),
+            grad_q: fast(
                 $grads,
                 "grad_q",
                 source!("attention_pairs", $lib; $grads),
                 of_scores!("q_grad"),
             ),
-            grad_kv: Kernel::new::<Params>(
+            grad_kv: fast(
                 $grads,
                 "grad_kv",
                 source!("attention_pairs", $lib; $grads),
