@@ -3,44 +3,120 @@
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 @group(0) @binding(6) var<storage, read_write> lse: array<u32>;
 
-// The scores of a block, and the largest of each row.
-struct Scores {
-    all: Block,
+// Whether a workgroup has twice as many rows: an invocation four more, 32 behind its first ones. Keys and values are loaded once for
+// both.
+override TALL: u32 = 1u;
+
+// Four rows of an invocation on their way over the keys.
+struct Rows {
+    numbers: vec4<u32>,
     largest: vec4<f32>,
+    sum: vec4<f32>,
+    // What keys spoil that are not finite.
+    spoiled: vec4<f32>,
+    sums: Block,
 }
 
-// The n-th column of a block's matrices stands for key 8 (n / 8) + n % 8: they are in order.
-fn scores(head: Head, rows: vec4<u32>, first: u32, products: Block, everybody: bool, before: vec4<f32>) -> Scores {
+fn rows_from(first: u32) -> Rows {
+    return Rows(four(first), vec4(LOWEST), vec4(0.0), vec4(0.0), Block());
+}
+
+struct Products {
+    low: Block,
+    high: Block,
+}
+
+// The products of queries and 64 keys. Behind the last query and the last key stands the last one again.
+fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Products {
+    let a = head.q + min(rows, vec4(params.queries - 1u)) * params.q_row;
+    let b = head.q + min(rows + ROWS, vec4(params.queries - 1u)) * params.q_row;
+    let near = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
+    let far = head.k + min(first_key + lane + 8u * four(4u), vec4(params.keys - 1u)) * params.k_row;
+    var low = Block();
+    var high = Block();
+    for (var c = 0u; c < params.dh; c++) {
+        let columns = Eight(
+            vec4(k[near.x + c], k[near.y + c], k[near.z + c], k[near.w + c]),
+            vec4(k[far.x + c], k[far.y + c], k[far.z + c], k[far.w + c]),
+        );
+        low = add(low, columns, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
+        if TALL > 0u { high = add(high, columns, vec4(q[b.x + c], q[b.y + c], q[b.z + c], q[b.w + c])); }
+    }
+    return Products(low, high);
+}
+
+// The scores of a block: the largest of each row is what the sums so far are carried over to.
+fn scores(own: ptr<function, Rows>, head: Head, first: u32, products: Block, everybody: bool) -> Block {
+    let rows = min((*own).numbers, vec4(params.queries - 1u));
     let begins = vec4(plan[4u * rows.x], plan[4u * rows.y], plan[4u * rows.z], plan[4u * rows.w]);
     let ends = vec4(plan[4u * rows.x + 1u], plan[4u * rows.y + 1u], plan[4u * rows.z + 1u], plan[4u * rows.w + 1u]);
+    let before = (*own).largest;
     var all = products;
     var largest = before;
     for (var n = 0u; n < COLUMNS; n += 4u) {
-        var own = times(all.m0, vec4(params.scale));
+        var keys = times(all.m0, vec4(params.scale));
         if !everybody {
-            own = all.m0;
+            keys = all.m0;
             for (var key = first + n; key < first + n + 4u; key++) {
                 let seen = (vec4(key) >= begins) & (vec4(key) < ends);
-                var score_of = params.scale * own[0];
+                var value = params.scale * keys[0];
                 if OPTIONS > 0u {
-                    score_of = vec4(
-                        score(head, rows.x, key, own[0].x),
-                        score(head, rows.y, key, own[0].y),
-                        score(head, rows.z, key, own[0].z),
-                        score(head, rows.w, key, own[0].w),
+                    value = vec4(
+                        score(head, rows.x, key, keys[0].x),
+                        score(head, rows.y, key, keys[0].y),
+                        score(head, rows.z, key, keys[0].z),
+                        score(head, rows.w, key, keys[0].w),
                     );
                 }
-                own = columns_on(own, select(vec4(LOWEST), score_of, seen));
+                keys = columns_on(keys, select(vec4(LOWEST), value, seen));
             }
         }
-        largest = max(largest, max(max(own[0], own[1]), max(own[2], own[3])));
-        all = in_turn(all, own);
+        largest = max(largest, max(max(keys[0], keys[1]), max(keys[2], keys[3])));
+        all = in_turn(all, keys);
     }
-    return Scores(all, largest);
+    let carried = exp(before - largest);
+    (*own).largest = largest;
+    (*own).sum *= carried;
+    (*own).sums = all_times((*own).sums, carried);
+    return all;
 }
 
-fn exponential(scores: vec4<f32>, largest: vec4<f32>) -> vec4<f32> {
-    return select(exp(scores - largest), vec4(0.0), scores == vec4(LOWEST));
+// Adds a key's values by their weights. 0 times what is not finite is not 0: it spoils the rows that see it, and no other.
+fn add_key(own: ptr<function, Rows>, head: Head, key: u32, scores: vec4<f32>, values: Eight, odd: f32, everybody: bool) {
+    var p = select(exp(scores - (*own).largest), vec4(0.0), scores == vec4(LOWEST));
+    (*own).sum += p;
+    if OPTIONS > 0u && has(DROPOUT) {
+        let rows = (*own).numbers;
+        p *= vec4(kept(head, rows.x, key), kept(head, rows.y, key), kept(head, rows.z, key), kept(head, rows.w, key));
+    }
+    if !everybody { (*own).spoiled = select((*own).spoiled, (*own).spoiled + odd, p != vec4(0.0)); }
+    (*own).sums = add((*own).sums, values, p);
+}
+
+fn store(own: Rows, head: Head, chunk: u32) {
+    let rows = own.numbers;
+    let something = own.sum > vec4(0.0);
+    let inverse = select(vec4(0.0), 1.0 / own.sum, something);
+    var sums = own.sums;
+    for (var n = 0u; n < COLUMNS; n += 4u) {
+        var columns = times(sums.m0, inverse);
+        for (var column = chunk + n; column < min(chunk + n + 4u, params.dv); column++) {
+            let at = head.out + rows * params.out_row + column;
+            let result = columns[0] + own.spoiled;
+            if rows.x < params.queries { out[at.x] = result.x; }
+            if rows.y < params.queries { out[at.y] = result.y; }
+            if rows.z < params.queries { out[at.z] = result.z; }
+            if rows.w < params.queries { out[at.w] = result.w; }
+            columns = columns_on(columns, columns[0]);
+        }
+        sums = in_turn(sums, columns);
+    }
+    if chunk > 0u { return; }
+    let bits = select(vec4(NOTHING), bitcast<vec4<u32>>(own.largest + log(own.sum)), something);
+    if rows.x < params.queries { lse[head.line + rows.x] = bits.x; }
+    if rows.y < params.queries { lse[head.line + rows.y] = bits.y; }
+    if rows.z < params.queries { lse[head.line + rows.z] = bits.z; }
+    if rows.w < params.queries { lse[head.line + rows.w] = bits.w; }
 }
 
 @compute @workgroup_size(8)
@@ -49,82 +125,56 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    let height = ROWS + TALL * ROWS;
     let chunks = (params.dv + COLUMNS - 1u) / COLUMNS;
-    let tiles = (params.queries + ROWS - 1u) / ROWS;
+    let tiles = (params.queries + height - 1u) / height;
     let unit = params.first_group + group_index(group, groups);
     let number = unit / chunks / tiles;
     if number >= params.batch * params.heads { return; }
     let head = head_of(number / params.heads, number % params.heads);
     // Under an order the last tiles have most to do: they begin.
-    let first_row = (tiles - 1u - unit / chunks % tiles) * ROWS;
-    let last_row = min(first_row + ROWS, params.queries) - 1u;
+    let first_row = (tiles - 1u - unit / chunks % tiles) * height;
+    let last_row = min(first_row + height, params.queries) - 1u;
     let chunk = unit % chunks * COLUMNS;
-    let rows = four(first_row + lane * 4u);
-    let near_rows = min(rows, vec4(params.queries - 1u));
     let near = min(chunk + lane + 8u * four(0u), vec4(params.dv - 1u));
     let far = min(chunk + lane + 8u * four(4u), vec4(params.dv - 1u));
     // Neither end of what queries see descends from one to the next.
     let end = plan[4u * last_row + 1u];
     let all_from = plan[4u * last_row];
     let all_end = plan[4u * first_row + 1u];
-    var largest = vec4(LOWEST);
-    var sum = vec4(0.0);
-    var spoiled = vec4(0.0);
-    var sums = Block();
+    var low = rows_from(first_row + lane * 4u);
+    var high = rows_from(first_row + lane * 4u + ROWS);
     for (var first = plan[4u * first_row]; first < end; first += COLUMNS) {
         let everybody = OPTIONS == 0u && first >= all_from && first + COLUMNS <= all_end;
-        let own = scores(head, near_rows, first, query_key(head, rows, first, lane), everybody, largest);
-        let carried = exp(largest - own.largest);
-        largest = own.largest;
-        sum *= carried;
-        sums = all_times(sums, carried);
-        var weights = own.all;
+        let products = query_key(head, low.numbers, first, lane);
+        var low_scores = scores(&low, head, first, products.low, everybody);
+        var high_scores = products.high;
+        if TALL > 0u { high_scores = scores(&high, head, first, products.high, everybody); }
         for (var n = 0u; n < COLUMNS; n += 4u) {
-            var four_keys = weights.m0;
+            var low_keys = low_scores.m0;
+            var high_keys = high_scores.m0;
             for (var key = first + n; key < first + n + 4u; key++) {
-                var p = exponential(four_keys[0], largest);
-                sum += p;
-                if OPTIONS > 0u && has(DROPOUT) {
-                    p *= vec4(
-                        kept(head, rows.x, key), kept(head, rows.y, key), kept(head, rows.z, key), kept(head, rows.w, key),
-                    );
-                }
-                four_keys = columns_on(four_keys, four_keys[0]);
                 let at = head.v + min(key, params.keys - 1u) * params.v_row;
                 let a = at + near;
                 let b = at + far;
                 var values = Eight(vec4(v[a.x], v[a.y], v[a.z], v[a.w]), vec4(v[b.x], v[b.y], v[b.z], v[b.w]));
+                var odd = 0.0;
                 if !everybody {
-                    // 0 times what is not finite is not 0: it spoils the rows that see it, and no other.
-                    let sound_values = Eight(sound(values.near), sound(values.far));
-                    let own_odd = dot(values.near - sound_values.near, vec4(1.0)) + dot(values.far - sound_values.far, vec4(1.0));
-                    values = sound_values;
-                    spoiled = select(spoiled, spoiled + subgroupAdd(own_odd), p != vec4(0.0));
+                    let whole = Eight(sound(values.near), sound(values.far));
+                    odd = subgroupAdd(dot(values.near - whole.near, vec4(1.0)) + dot(values.far - whole.far, vec4(1.0)));
+                    values = whole;
                 }
-                sums = add(sums, values, p);
+                add_key(&low, head, key, low_keys[0], values, odd, everybody);
+                low_keys = columns_on(low_keys, low_keys[0]);
+                if TALL > 0u {
+                    add_key(&high, head, key, high_keys[0], values, odd, everybody);
+                    high_keys = columns_on(high_keys, high_keys[0]);
+                }
             }
-            weights = in_turn(weights, four_keys);
+            low_scores = in_turn(low_scores, low_keys);
+            high_scores = in_turn(high_scores, high_keys);
         }
     }
-    let something = sum > vec4(0.0);
-    let inverse = select(vec4(0.0), 1.0 / sum, something);
-    for (var n = 0u; n < COLUMNS; n += 4u) {
-        var own = times(sums.m0, inverse);
-        for (var column = chunk + n; column < min(chunk + n + 4u, params.dv); column++) {
-            let at = head.out + rows * params.out_row + column;
-            let result = own[0] + spoiled;
-            if rows.x < params.queries { out[at.x] = result.x; }
-            if rows.y < params.queries { out[at.y] = result.y; }
-            if rows.z < params.queries { out[at.z] = result.z; }
-            if rows.w < params.queries { out[at.w] = result.w; }
-            own = columns_on(own, own[0]);
-        }
-        sums = in_turn(sums, own);
-    }
-    if chunk > 0u { return; }
-    let bits = select(vec4(NOTHING), bitcast<vec4<u32>>(largest + log(sum)), something);
-    if rows.x < params.queries { lse[head.line + rows.x] = bits.x; }
-    if rows.y < params.queries { lse[head.line + rows.y] = bits.y; }
-    if rows.z < params.queries { lse[head.line + rows.z] = bits.z; }
-    if rows.w < params.queries { lse[head.line + rows.w] = bits.w; }
+    store(low, head, chunk);
+    if TALL > 0u { store(high, head, chunk); }
 }

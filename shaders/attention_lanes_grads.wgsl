@@ -5,6 +5,22 @@
 
 // GRADS: Which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
 
+// The products of 32 queries and 64 keys, where rows are queries. Behind the last query and the last key stands the last one again.
+fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Block {
+    let a = head.q + min(rows, vec4(params.queries - 1u)) * params.q_row;
+    let near = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
+    let far = head.k + min(first_key + lane + 8u * four(4u), vec4(params.keys - 1u)) * params.k_row;
+    var sums = Block();
+    for (var c = 0u; c < params.dh; c++) {
+        let columns = Eight(
+            vec4(k[near.x + c], k[near.y + c], k[near.z + c], k[near.w + c]),
+            vec4(k[far.x + c], k[far.y + c], k[far.z + c], k[far.w + c]),
+        );
+        sums = add(sums, columns, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
+    }
+    return sums;
+}
+
 // ∂P of 32 queries and 64 keys.
 fn grad_value(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Block {
     let a = head.out + min(rows, vec4(params.queries - 1u)) * params.out_row;

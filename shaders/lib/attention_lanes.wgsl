@@ -108,22 +108,6 @@ fn all_times(all: Block, rows: vec4<f32>) -> Block {
     );
 }
 
-// The products of 32 queries and 64 keys, where rows are queries. Behind the last query and the last key stands the last one again.
-fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Block {
-    let a = head.q + min(rows, vec4(params.queries - 1u)) * params.q_row;
-    let near = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
-    let far = head.k + min(first_key + lane + 8u * four(4u), vec4(params.keys - 1u)) * params.k_row;
-    var sums = Block();
-    for (var c = 0u; c < params.dh; c++) {
-        let columns = Eight(
-            vec4(k[near.x + c], k[near.y + c], k[near.z + c], k[near.w + c]),
-            vec4(k[far.x + c], k[far.y + c], k[far.z + c], k[far.w + c]),
-        );
-        sums = add(sums, columns, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
-    }
-    return sums;
-}
-
 // What is finite of some numbers.
 fn sound(values: vec4<f32>) -> vec4<f32> {
     return select(values, vec4(0.0), (bitcast<vec4<u32>>(values) & vec4(0x7f800000u)) == vec4(0x7f800000u));

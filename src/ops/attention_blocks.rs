@@ -16,6 +16,8 @@ pub(super) struct Blocks {
     pub rows: usize,
     /// Columns of a result: as many, or the second where the result is wider.
     pub columns: [usize; 2],
+    /// How many times as many rows its forward has where there are that many queries.
+    pub tall: usize,
     /// What widths are multiples of.
     pub multiple: usize,
     pub forward: Kernel,
@@ -71,8 +73,13 @@ impl Blocks {
     ) -> Result<()> {
         let Attention { batch, heads, queries, keys, dh, dv, .. } = part.sizes;
         let chunk = self.chunk(dv);
-        let groups = batch * heads * queries.div_ceil(self.rows) * dv.div_ceil(chunk);
-        let (variant, flops) = (self.variant(params, dv), self.work(keys, dh + chunk));
+        let tall = if queries > self.rows { self.tall } else { 1 };
+        let groups = batch * heads * queries.div_ceil(tall * self.rows) * dv.div_ceil(chunk);
+        let flops = tall as f64 * self.work(keys, dh + chunk);
+        let mut variant = self.variant(params, dv);
+        if self.tall > 1 {
+            variant = variant.with("TALL", tall as u32 - 1);
+        }
         dispatch_groups(gpu, &self.forward, &variant, params, tensors, groups, flops)
     }
 

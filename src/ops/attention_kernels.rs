@@ -156,10 +156,11 @@ const fn fast(
 
 /// A family of kernels: its forward's shader and that of its gradients, with what both include.
 macro_rules! blocks {
-    ($lib:literal, $forward:literal, $grads:literal, $rows:literal, $columns:expr, $multiple:literal) => {
+    ($lib:literal, $forward:literal, $grads:literal, $rows:literal, $columns:expr, $tall:literal, $multiple:literal) => {
         Blocks {
             rows: $rows,
             columns: $columns,
+            tall: $tall,
             multiple: $multiple,
             forward: fast($forward, "forward", source!($lib; $forward), FORWARD_BINDINGS),
             grad_q: fast(
@@ -180,10 +181,10 @@ macro_rules! blocks {
 
 /// Tiles of 64 by 64 in workgroup memory, for GPUs.
 pub(super) static TILES: Blocks =
-    blocks!("attention_tiles", "attention_tiles", "attention_tiles_grads", 64, [64, 128], 4);
+    blocks!("attention_tiles", "attention_tiles", "attention_tiles_grads", 64, [64, 128], 1, 4);
 /// Blocks of 32 rows and 64 others in the registers of a subgroup of eight, for drivers on a CPU.
 pub(super) static LANES: Blocks =
-    blocks!("attention_lanes", "attention_lanes", "attention_lanes_grads", 32, [64, 64], 1);
+    blocks!("attention_lanes", "attention_lanes", "attention_lanes_grads", 32, [64, 64], 2, 1);
 
 pub(super) const KERNELS: &[&Kernel] = &[
     &FORWARD,
