@@ -3,9 +3,8 @@
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 @group(0) @binding(6) var<storage, read_write> lse: array<u32>;
 
-// Whether a workgroup has twice as many rows: an invocation four more, 32 behind its first ones. Keys and values are loaded once for
+// TALL: a workgroup has twice as many rows: an invocation four more, 32 behind its first ones. Keys and values are loaded once for
 // both.
-override TALL: u32 = 1u;
 
 // Four rows of an invocation on their way over the keys.
 struct Rows {

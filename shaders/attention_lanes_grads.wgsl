@@ -3,7 +3,7 @@
 
 @group(0) @binding(5) var<storage, read> out_grad: array<f32>;
 
-// GRADS: Which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
+// GRADS: which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
 
 // The products of 32 queries and 64 keys, where rows are queries. Behind the last query and the last key stands the last one again.
 fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Block {

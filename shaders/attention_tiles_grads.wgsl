@@ -3,7 +3,7 @@
 
 @group(0) @binding(5) var<storage, read> out_grad: array<vec4<f32>>;
 
-// GRADS: Which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
+// GRADS: which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
 
 // What comes of a tile's products: weights behind dropout, and gradients of the products.
 struct Made {

@@ -5,7 +5,7 @@
 @group(0) @binding(2) var<storage, read> k: array<f32>;
 @group(0) @binding(7) var<storage, read> v: array<f32>;
 
-// OPTIONS: Whether there is more to a score than its product and which run of keys a query sees.
+// OPTIONS: whether there is more to a score than its product and which run of keys a query sees.
 
 const ROWS: u32 = 32u;
 const COLUMNS: u32 = 64u;

@@ -5,8 +5,8 @@
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read> v: array<vec4<f32>>;
 
-// WIDTH: Columns of a result that a workgroup has: 64 or 128.
-// OPTIONS: Whether there is more to a score than its product and which run of keys a query sees.
+// WIDTH: columns of a result that a workgroup has: 64 or 128.
+// OPTIONS: whether there is more to a score than its product and which run of keys a query sees.
 
 const SIDE: u32 = 64u;
 const STEPS: u32 = 16u;

@@ -142,8 +142,8 @@ pub(super) const GRAD_K: Kernel = kernel("grad_k", of_scores!("k_grad"));
 pub(super) const GRAD_BIAS: Kernel = kernel("grad_bias", of_scores!("bias_grad"));
 
 /// What the fast kernels' sources leave open: columns of a workgroup, whether there is more to a score than its product and
-/// which run of keys a query sees, which gradients.
-const OPEN: &[(&str, u32)] = &[("WIDTH", 64), ("OPTIONS", 1), ("GRADS", 3)];
+/// which run of keys a query sees, which gradients, whether a workgroup has twice the queries.
+const OPEN: &[(&str, u32)] = &[("WIDTH", 64), ("OPTIONS", 1), ("GRADS", 3), ("TALL", 1)];
 
 const fn fast(
     name: &'static str,
