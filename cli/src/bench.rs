@@ -21,6 +21,7 @@ use crate::{output, table};
 /// second of the best of four ways to copy, both measured on the device before.
 /// A device's caches may make it more than 100.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     #[command(flatten)]
     device: DeviceArgs,

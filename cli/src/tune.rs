@@ -11,11 +11,13 @@ use crate::device::{DeviceArgs, describe};
 use crate::failure::{Failure, Outcome};
 use crate::{output, table};
 
-/// Times the ways to compute matrix products on a GPU, ahead of their first use
+/// Times the ways to compute products on a GPU, before their first use
 ///
-/// Each is checked against the plain kernel, bit for bit, before it may win. The choices are kept in the folder that
-/// CROSSMODAL_CACHE names, for this adapter and driver; without this verb a product's first use makes its choice.
+/// Each is checked against the plain kernel, bit for bit, before it may win.
+/// The choices are kept, for this adapter and driver, in the folder that
+/// CROSSMODAL_CACHE names. Without this verb a product's first use chooses.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     #[command(flatten)]
     device: DeviceArgs,

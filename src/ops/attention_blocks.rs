@@ -117,6 +117,12 @@ impl Blocks {
         let Attention { batch, kv_heads, queries, keys, dh, dv, .. } = part.sizes;
         let like = [common[1], common[6]];
         let lengths = [0, 1].map(|i| if wanted[i] { like[i].len() } else { 0 });
+        if wanted == [true, true] && (4 * (lengths[0] + lengths[1])) as u64 > gpu.piece_bytes() {
+            // No binding spans both.
+            let [dk, _] = self.grad_kv(gpu, part, params, common, [true, false])?;
+            let [_, d_value] = self.grad_kv(gpu, part, params, common, [false, true])?;
+            return Ok([dk, d_value]);
+        }
         let params = &Params { value_grads_at: lengths[0] as u32, ..*params };
         let kv_grad = uninit(like[0], &[lengths[0] + lengths[1]])?;
         let (tensors, others) = ([&common[..], &[&kv_grad]].concat(), queries * part.sizes.group());

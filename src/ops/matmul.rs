@@ -125,10 +125,18 @@ pub(crate) fn matmul_by(
     options: &MatmulOptions,
 ) -> Result<Tensor> {
     let shape = plan(a.shape(), b.shape(), options)?;
+    let rows = a.shape()[a.shape().len() - if options.transpose_a { 1 } else { 2 }];
+    let out_shape = [&broadcast("matmul", batch(a), batch(b))?[..], &[rows, shape.n]].concat();
     match a.device() {
-        Device::Gpu(gpu) if way.serves(&gpu.abilities(), &shape) => {
-            let rows = a.shape()[a.shape().len() - if options.transpose_a { 1 } else { 2 }];
-            let out_shape = [&broadcast("matmul", batch(a), batch(b))?[..], &[rows, shape.n]].concat();
+        Device::Gpu(gpu)
+            if way.serves(&gpu.abilities(), &shape)
+                && !parts::needed(
+                    gpu,
+                    &[Some(a), Some(b), bias].into_iter().flatten().collect::<Vec<_>>(),
+                    &out_shape,
+                    DType::F32,
+                ) =>
+        {
             let MatmulOptions { scale, activation, .. } = *options;
             let product = Product { bias, scale, activation, way: Some(*way), ..Product::default() };
             whole(gpu, [a, b], &shape, &out_shape, &product)

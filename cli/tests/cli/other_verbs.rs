@@ -132,7 +132,7 @@ fn a_closed_pipe_ends_it_quietly() {
 #[test]
 fn help_fits_a_terminal() {
     let place = Place::new();
-    let verbs = "align project fuse predict attend eval search devices verify bench";
+    let verbs = "align project fuse predict attend eval search devices verify tune bench";
     for verb in std::iter::once("").chain(verbs.split(' ')) {
         let text = place.succeed(&format!("{verb} --help"));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
