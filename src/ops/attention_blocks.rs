@@ -29,15 +29,19 @@ pub(super) struct Blocks {
 const OF_KEYS: u32 = 1;
 const OF_VALUES: u32 = 2;
 
-/// The fast kernels that suit a device best, or none where the plain ones do; or those that verification forces.
-pub(super) fn blocks(gpu: &Gpu) -> Option<&'static Blocks> {
+/// The fast kernels that suit a device best, or none where the plain ones do; or those that verification forces. None either
+/// where no binding spans the tensors with their widths made multiples.
+pub(super) fn blocks(gpu: &Gpu, part: &Part<'_>) -> Option<&'static Blocks> {
     let device = gpu.abilities();
     let all: &[Option<&Blocks>] = match (device.software, device.subgroup_sizes == (8, 8)) {
         (true, true) => &[Some(&LANES), Some(&TILES), None],
         (true, false) => &[None, Some(&TILES)],
         (false, _) => &[Some(&TILES), None],
     };
-    all[ways::choose(all.len())]
+    let Attention { batch, heads, kv_heads, queries, keys, dh, dv, .. } = part.sizes;
+    let rows = (batch * heads * queries).max(batch * kv_heads * keys);
+    let spans = |blocks: &&Blocks| (4 * rows * blocks.wide(dh.max(dv))) as u64 <= gpu.piece_bytes();
+    all[ways::choose(all.len())].filter(spans)
 }
 
 impl Blocks {

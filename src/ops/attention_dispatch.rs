@@ -46,7 +46,7 @@ fn work(others: usize, width: usize) -> f64 {
 
 /// The results of a part: of attention, its log-sum-exps, its weights.
 pub(super) fn forward(gpu: &Gpu, inputs: &Wide, part: &Part<'_>) -> Result<Vec<Option<Tensor>>> {
-    let (blocks, (dh, dv)) = (blocks(gpu), (part.sizes.dh, part.sizes.dv));
+    let (blocks, (dh, dv)) = (blocks(gpu, part), (part.sizes.dh, part.sizes.dv));
     let widths = blocks.map_or((dh, dv), |blocks| (blocks.wide(dh), blocks.wide(dv)));
     if widths == (dh, dv) {
         return forward_by(blocks, gpu, inputs, part);
@@ -129,7 +129,7 @@ pub(super) fn backward(
     needs: &[bool],
     part: &Part<'_>,
 ) -> Result<Vec<Option<Tensor>>> {
-    let (blocks, (dh, dv)) = (blocks(gpu), (part.sizes.dh, part.sizes.dv));
+    let (blocks, (dh, dv)) = (blocks(gpu, part), (part.sizes.dh, part.sizes.dv));
     let widths = blocks.map_or((dh, dv), |blocks| (blocks.wide(dh), blocks.wide(dv)));
     if widths == (dh, dv) {
         return backward_by(blocks, gpu, inputs, [out, lse], upstream, needs, part);
