@@ -126,7 +126,7 @@ fn case(line: &Line, limits: &Limits) -> Value {
     match &line.outcome {
         Outcome::Measured(m) => json!({
             "op": line.op, "case": line.case, "first_seconds": m.first, "median_seconds": m.median,
-            "runs": m.runs, "flops_per_second": m.flops, "bytes_per_second": m.bytes,
+            "fastest_seconds": m.fastest, "runs": m.runs, "flops_per_second": m.flops, "bytes_per_second": m.bytes,
             "percent_of_product": limits.percent_of_product(m.flops),
             "percent_of_copy": limits.percent_of_copy(m.bytes),
         }),
@@ -138,14 +138,14 @@ fn case(line: &Line, limits: &Limits) -> Value {
 /// The exponents, each beneath what they were fitted to.
 fn growth(args: &Args, device: &Device, limits: &Limits, bar: &ProgressBar) -> Result<Value, Failure> {
     bar.set_message("info_nce and attention over a decade of sizes");
-    let seconds = args.seconds.unwrap_or(2. * cases::patience(device).max(0.5));
+    let seconds = args.seconds.unwrap_or(2. * cases::patience(device).max(0.25));
     let all = cases::growth(device, limits, seconds)?;
     if !args.json {
         bar.suspend(|| output::print(&all.iter().map(growth_text).collect::<Vec<_>>().join("\n")))?;
     }
     let json = |growth: &Growth| {
         json!({
-            "op": growth.op, "size": growth.size, "sizes": growth.sizes, "median_seconds": growth.seconds,
+            "op": growth.op, "size": growth.size, "sizes": growth.sizes, "fastest_seconds": growth.seconds,
             "peak_bytes": growth.peaks, "time_exponent": growth.of_time(),
             "memory_exponent": growth.of_memory(), "expected_time_exponent": growth.expected.0,
             "expected_memory_exponent": growth.expected.1,

@@ -44,12 +44,12 @@ impl Copy {
         KERNELS[self as usize]
     }
 
-    /// Its entry point. Example: [`Copy`].
+    /// Its entry point. Example: [`enum@Copy`].
     pub fn entry(self) -> &'static str {
         self.kernel().entry
     }
 
-    /// How many neighbours are copied at once: a tensor's length is a multiple of it. Example: [`Copy`].
+    /// How many neighbours are copied at once: a tensor's length is a multiple of it. Example: [`enum@Copy`].
     pub fn width(self) -> usize {
         if matches!(self, Copy::Vector | Copy::SeveralVectors) { 4 } else { 1 }
     }

@@ -23,7 +23,7 @@ pub struct Growth {
     pub size: &'static str,
     /// How large it is.
     pub sizes: Vec<usize>,
-    /// The median seconds at each.
+    /// The seconds of the fastest run at each.
     pub seconds: Vec<f64>,
     /// The most bytes that tensors held on the device at each, inputs and gradients among them; a CPU keeps no account.
     pub peaks: Option<Vec<u64>>,
@@ -70,7 +70,7 @@ fn scratch(elements: usize) -> usize {
     elements.clamp(1 << 14, 4 << 20)
 }
 
-/// The growth of [`info_nce`](crate::ops::info_nce) with its pairs and with their width, and of
+/// The growth of [`info_nce`](crate::ops::info_nce()) with its pairs and with their width, and of
 /// [`attention`](crate::ops::attention()) with its length, forward and backward, the largest taking about `seconds` a run.
 ///
 /// Errors: the device's.
@@ -88,9 +88,10 @@ pub fn growth(device: &Device, limits: &Limits, seconds: f64) -> Result<Vec<Grow
     // Products do better at squares than in these: a third of the best is what they may reach.
     let flops = seconds * limits.product / 3.;
     let side = |each: f64| (flops / each).sqrt();
-    let pairs = decade(side(8. * 64.) as usize);
-    let (widths, of_widths) = (decade(1024), (side(8. * 1024.) as usize / 8 * 8).max(8));
-    let lengths = decade(side(14. * 64. * 4.) as usize);
+    // Sizes that differ, also where a device is that slow.
+    let pairs = decade(side(8. * 64.).max(320.) as usize);
+    let (widths, of_widths) = (decade(1024), (side(8. * 1024.) as usize / 8 * 8).max(64));
+    let lengths = decade(side(14. * 64. * 4.).max(320.) as usize);
     let (of_pairs, of_width) = (scratch(pairs[0] * 64), scratch(of_widths * widths[0]));
     let by_pairs = |n| contrastive::info_nce_of(n, 64, of_pairs, true);
     let by_width = |d| contrastive::info_nce_of(of_widths, d, of_width, true);
@@ -112,7 +113,7 @@ fn series(
     let (mut seconds, mut peaks) = (vec![], vec![]);
     for &size in &sizes {
         let bench = bench(size);
-        seconds.push(measure(device, &bench)?.median);
+        seconds.push(measure(device, &bench)?.fastest);
         peaks.extend(peak(device, &bench)?);
     }
     let peaks = (peaks.len() == sizes.len()).then_some(peaks);
