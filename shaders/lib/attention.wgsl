@@ -18,16 +18,6 @@ fn columns_of(first: u32, thread: vec3<u32>) -> vec4<u32> {
     return first + thread.x + vec4(0u, 8u, 16u, 24u);
 }
 
-// sums + a bᵀ
-fn add_outer(sums: mat4x4<f32>, a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(
-        fma(vec4(a.x), b, sums[0]),
-        fma(vec4(a.y), b, sums[1]),
-        fma(vec4(a.z), b, sums[2]),
-        fma(vec4(a.w), b, sums[3]),
-    );
-}
-
 fn weighed(weight: f32, values: vec4<f32>) -> vec4<f32> {
     return select(vec4(0.0), weight * values, weight != 0.0);
 }

@@ -7,9 +7,6 @@ const FOURS_DOWN: u32 = TILE_ROWS / 4u;
 const FOURS_ACROSS: u32 = TILE_COLS / 4u;
 const A_STRIDE: u32 = FOURS_DOWN + PAD;
 const B_STRIDE: u32 = FOURS_ACROSS + PAD;
-// A sum is one running f32 over so much of the inner axis, and those sums are another: rounding grows with the length of
-// either, not of both together.
-const RUN: u32 = 2048u;
 // Blocks of four by four in the operands' tiles: at most two for each invocation.
 const BLOCKS_OF_A: u32 = FOURS_DOWN * DEPTH / 4u;
 const BLOCKS: u32 = BLOCKS_OF_A + FOURS_ACROSS * DEPTH / 4u;
@@ -169,6 +166,7 @@ fn tile_of_product(tile: u32, thread: u32) {
     let down = part / 2u * 4u + lane / lanes;
     let own_row = row + 4u * down;
     let own_col = col + 4u * across;
+    // A sum is one running f32 over RUN of the inner axis, and those sums are another.
     var begin = 0u;
     loop {
         let end = min(begin + RUN, params.inner);

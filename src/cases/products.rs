@@ -49,7 +49,7 @@ pub(super) fn matmul() -> Vec<Case> {
     cases.push(long_inner_axis());
     cases.push(integers("70000 products".into(), &[70_000, 1, 2], &[70_000, 2, 1], plain).f32_only());
     cases.extend(epilogues());
-    cases.extend(WAYS.iter().flat_map(by_way));
+    cases.extend(WAYS.iter().flat_map(|way| by_way(*way)));
     cases
 }
 
@@ -74,20 +74,24 @@ fn long_inner_axis() -> Case {
 /// that are not, past one tile and less, both layouts of both inputs, a batch, what follows a product. Each layout, type and
 /// size of a tile is a pipeline of its own, and those of tiles take a software driver seconds to compile: not every case has
 /// all.
-fn by_way(way: &'static Way) -> Vec<Case> {
-    let case = |name: &str, a: &[usize], b: &[usize], options: MatmulOptions, bias: bool| {
+fn by_way(way: Way) -> Vec<Case> {
+    let in_pieces = |pieces, name: &str, a: &[usize], b: &[usize], options: MatmulOptions, bias: bool| {
         let mut inputs = vec![Input::integers("a", a), Input::integers("b", b)];
         if bias {
             inputs.push(Input::integers("bias", &b[b.len() - 1 - usize::from(options.transpose_b)..][..1]));
         }
         let run = move |_: &Run, inputs: &[Tensor]| {
-            Ok(vec![("out".into(), matmul_by(way, [&inputs[0], &inputs[1]], inputs.get(2), &options)?)])
+            Ok(vec![(
+                "out".into(),
+                matmul_by((way, pieces), [&inputs[0], &inputs[1]], inputs.get(2), &options)?,
+            )])
         };
-        Case::of(format!("{}: {name}", way.name), inputs, run, Tolerance::exact())
+        Case::of(format!("{}: {name}", way.name()), inputs, run, Tolerance::exact())
     };
+    let case = |name: &str, a: &[usize], b: &[usize], options, bias| in_pieces(1, name, a, b, options, bias);
     let plain = MatmulOptions::default();
     let turned = |transpose_a, transpose_b| MatmulOptions { transpose_a, transpose_b, ..plain };
-    if way.name == "vector" {
+    if way == Way::Vector {
         return vec![
             case("matrix by column", &[71, 130], &[130, 1], plain, false).f32_only(),
             case("turned matrix by column", &[33, 71], &[33, 1], turned(true, false), false),
@@ -105,12 +109,15 @@ fn by_way(way: &'static Way) -> Vec<Case> {
         case("three of 68x20x8", &[3, 68, 20], &[3, 20, 8], plain, false).f32_only(),
         case("3x4100x8", &[3, 4100], &[4100, 8], plain, true).f32_only(),
     ];
-    if way.name != "tiled 128" {
+    if way != Way::Tiled(128) {
         cases.extend([
             case("131x33x261", &[131, 33], &[33, 261], plain, true),
             case("AᵀB 131x33x137", &[33, 131], &[33, 137], turned(true, false), false).f32_only(),
             case("ABᵀ 131x33x137", &[131, 33], &[137, 33], turned(false, true), false).f32_only(),
             case("three of 5x18x6", &[3, 5, 18], &[3, 18, 6], plain, false).f32_only(),
+            in_pieces(3, "20x36x12 in pieces", &[20, 36], &[36, 12], plain, true),
+            in_pieces(3, "AᵀBᵀ two of 9x36x5 in pieces", &[2, 36, 9], &[2, 5, 36], turned(true, true), false)
+                .f32_only(),
             case("relu", &[9, 20], &[20, 12], MatmulOptions { activation: Some(Unary::Relu), ..plain }, true)
                 .f32_only(),
         ]);

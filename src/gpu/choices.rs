@@ -24,6 +24,11 @@ fn parse(bytes: &[u8]) -> BTreeMap<String, String> {
     pairs.map(|(class, choice)| (class.to_string(), choice.to_string())).collect()
 }
 
+/// What the cache folder has.
+fn kept(name: &str) -> BTreeMap<String, String> {
+    cache::read(name).map(|bytes| parse(&bytes)).unwrap_or_default()
+}
+
 fn print(known: &BTreeMap<String, String>) -> String {
     known.iter().map(|(class, choice)| format!("{class}\t{choice}\n")).collect()
 }
@@ -38,17 +43,21 @@ impl Gpu {
     /// What was chosen for a class of problems.
     pub(crate) fn choice(&self, class: &str) -> Option<String> {
         let mut choices = self.0.choices.lock().expect("choices lock");
-        let read = || cache::read(&file_name(&self.0.report)).map(|bytes| parse(&bytes)).unwrap_or_default();
+        let read = || kept(&file_name(&self.0.report));
         choices.known.get_or_insert_with(read).get(class).cloned()
     }
 
-    /// Keeps a choice. What another process kept meanwhile stays.
+    /// Keeps a choice; in the cache folder too, where what another process kept meanwhile stays, but not one among kernels that a
+    /// test has changed.
     pub(crate) fn choose(&self, class: &str, choice: &str) {
         let name = file_name(&self.0.report);
         let mut choices = self.0.choices.lock().expect("choices lock");
-        let known = choices.known.get_or_insert_default();
+        let known = choices.known.get_or_insert_with(|| kept(&name));
         known.insert(class.to_string(), choice.to_string());
-        let mut all = cache::read(&name).map(|bytes| parse(&bytes)).unwrap_or_default();
+        if self.0.pipelines.lock().expect("pipeline lock").is_hooked() {
+            return;
+        }
+        let mut all = kept(&name);
         all.extend(known.clone());
         cache::write(&name, print(&all).as_bytes());
     }

@@ -39,6 +39,11 @@ fn hooked(hook: &Option<SourceHook>, kernel: &Kernel, variant: &Variant) -> Stri
 }
 
 impl Pipelines {
+    /// Whether kernels are compiled as a test changes them.
+    pub(super) fn is_hooked(&self) -> bool {
+        self.hook.is_some()
+    }
+
     pub(super) fn forget_bind_groups(&mut self) {
         self.groups.clear();
     }

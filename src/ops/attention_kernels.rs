@@ -20,7 +20,7 @@ macro_rules! source {
         )
     };
 }
-const SOURCE: &str = source!("attention", "attention_grads"; "attention");
+const SOURCE: &str = source!("outer", "attention", "attention_grads"; "attention");
 
 params! {
     pub(super) struct Params {

@@ -8,7 +8,7 @@ use super::line_codes::{kept_rows, on_device};
 use super::logit_blocks::{
     add_products, block_bytes, block_of, copied, put_block, scratch, similarities, uninit,
 };
-use super::{Reduce, ReduceOptions, dispatch, groups, reduce};
+use super::{Reduce, ReduceOptions, dispatch, groups, reduce, ways};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::{Gpu, Variant};
@@ -128,7 +128,14 @@ const ROWS_EACH: u32 = 128;
 
 /// The statistics of a block's columns, merged with what there is of them.
 fn sweep_columns(gpu: &Gpu, params: Params, tensors: [&Tensor; 5], cols: &Lines) -> Result<()> {
-    let rows_each = if gpu.abilities().software { params.rows } else { ROWS_EACH };
+    // What suits a device comes first; verification goes the other way too.
+    let software = gpu.abilities().software;
+    let both = if software { [params.rows, ROWS_EACH] } else { [ROWS_EACH, params.rows] };
+    let mut rows_each = both[ways::choose(2)];
+    // The parts of all chunks lie in one tensor.
+    if u64::from(params.rows.div_ceil(rows_each)) * u64::from(params.cols) * 16 > gpu.piece_bytes() {
+        rows_each = params.rows;
+    }
     let chunks = params.rows.div_ceil(rows_each);
     let params = Params { rows_each, count: chunks, ..params };
     let (parts, width) = ((chunks * params.cols) as usize, groups(params.cols as usize, 64));

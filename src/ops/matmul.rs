@@ -116,10 +116,11 @@ pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOpt
     }
 }
 
-/// The product by one way, where the device can take it; as [`matmul`] anywhere else. For verification.
+/// The product by one way and in so many pieces of the inner axis, where the device can take it; as [`matmul`] anywhere else. For
+/// verification.
 #[cfg(feature = "verify")]
 pub(crate) fn matmul_by(
-    way: &Way,
+    (way, pieces): (Way, usize),
     [a, b]: [&Tensor; 2],
     bias: Option<&Tensor>,
     options: &MatmulOptions,
@@ -127,22 +128,22 @@ pub(crate) fn matmul_by(
     let shape = plan(a.shape(), b.shape(), options)?;
     let rows = a.shape()[a.shape().len() - if options.transpose_a { 1 } else { 2 }];
     let out_shape = [&broadcast("matmul", batch(a), batch(b))?[..], &[rows, shape.n]].concat();
-    match a.device() {
-        Device::Gpu(gpu)
-            if way.serves(&gpu.abilities(), &shape)
-                && !parts::needed(
-                    gpu,
-                    &[Some(a), Some(b), bias].into_iter().flatten().collect::<Vec<_>>(),
-                    &out_shape,
-                    DType::F32,
-                ) =>
-        {
-            let MatmulOptions { scale, activation, .. } = *options;
-            let product = Product { bias, scale, activation, way: Some(*way), ..Product::default() };
-            whole(gpu, [a, b], &shape, &out_shape, &product)
-        }
-        _ => matmul(a, b, bias, options),
+    let Device::Gpu(gpu) = a.device() else { return matmul(a, b, bias, options) };
+    let all: Vec<_> = [Some(a), Some(b), bias].into_iter().flatten().collect();
+    // A binding has to span the sums of all pieces too.
+    let sums = [&[pieces], &out_shape[..]].concat();
+    if !way.serves(&gpu.abilities(), &shape) || parts::needed(gpu, &all, &sums, DType::F32) {
+        return matmul(a, b, bias, options);
     }
+    let MatmulOptions { scale, activation, .. } = *options;
+    let (way, pieces) = (Some(way), Some(pieces));
+    whole(
+        gpu,
+        [a, b],
+        &shape,
+        &out_shape,
+        &Product { bias, scale, activation, way, pieces, ..Product::default() },
+    )
 }
 
 fn batch(x: &Tensor) -> &[usize] {

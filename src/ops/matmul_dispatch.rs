@@ -2,7 +2,7 @@
 
 use super::matmul_kernels::{ACCUMULATE, ACTIVATION, Params};
 use super::matmul_tune as tune;
-use super::matmul_ways::{self as ways, Layout, VECTOR, Way};
+use super::matmul_ways::{self as ways, Layout, Way};
 use super::{Reduce, ReduceOptions, Unary, add, cast, dispatch_counted, pad8, reduce, unary};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -24,10 +24,12 @@ pub(super) struct Product<'a> {
     pub out_offset: usize,
     /// The way to take; otherwise the one that suits.
     pub way: Option<Way>,
+    /// In how many pieces to sum the inner axis, for [`whole`]; otherwise as suits, in one by a way that is asked for.
+    pub pieces: Option<usize>,
 }
 
 /// A sum is one running f32 over so much of the inner axis, and those sums are another: rounding grows with the length of either,
-/// not of both together. As in the shader of tiles.
+/// not of both together.
 pub(crate) const INNER: usize = 2048;
 
 /// Writes, or adds, a product to `out`, which is f32 where the inner axis is more than [`INNER`].
@@ -41,7 +43,7 @@ pub(super) fn dispatch(
 ) -> Result<()> {
     let layout = Layout::of(shape, [product.a_offset, product.b_offset, product.out_offset]);
     let way = product.way.map_or_else(|| tune::way(gpu, shape, &layout, a.dtype()), Ok)?;
-    if way.name == VECTOR.name && shape.n > 1 {
+    if way == Way::Vector && shape.n > 1 {
         // A row by a matrix is the matrix transposed by a column.
         let (turned, other) = turned(shape, product);
         let layout = Layout::of(&turned, [other.a_offset, other.b_offset, other.out_offset]);
@@ -82,7 +84,7 @@ fn in_blocks(
     for first in (0..shape.k.max(1)).step_by(run) {
         let (inner, last) = (run.min(shape.k - first), first + run >= shape.k);
         let mut params = block_params(shape, product, first, inner, last);
-        let own = if way.epilogue {
+        let own = if way.has_epilogue() {
             (ACTIVATION, if last { kind } else { 0 })
         } else {
             (ACCUMULATE, params.accumulate)
@@ -145,24 +147,25 @@ pub(super) fn whole(
     out_shape: &[usize],
     product: &Product<'_>,
 ) -> Result<Tensor> {
-    let layout = Layout::of(shape, [0; 3]);
-    let way = product.way.map_or_else(|| tune::way(gpu, shape, &layout, a.dtype()), Ok)?;
-    let pieces = if product.way.is_some() { 1 } else { ways::pieces(&gpu.abilities(), shape) };
-    let alone = Product { bias: None, activation: None, way: Some(way), ..*product };
-    let out = match pieces {
-        1 => {
-            // Between blocks of the inner axis, and before what follows, a sum is kept in f32.
-            let follows = !way.epilogue && (product.bias.is_some() || product.activation.is_some());
-            let dtype = if shape.k > INNER || follows { DType::F32 } else { a.dtype() };
-            let out = Tensor::uninit("matmul", a.device(), out_shape, dtype)?;
-            let product = if way.epilogue { Product { way: Some(way), ..*product } } else { alone };
-            dispatch(gpu, a, b, &out, shape, &product)?;
-            if !follows {
-                return cast(&out, a.dtype());
-            }
-            out
+    let suits = || if product.way.is_some() { 1 } else { ways::pieces(&gpu.abilities(), shape) };
+    let pieces = product.pieces.unwrap_or_else(suits);
+    let out = if pieces > 1 {
+        let alone = Product { bias: None, activation: None, ..*product };
+        in_pieces(gpu, [a, b], pieces, shape, &alone)?.reshape(out_shape)?
+    } else {
+        let layout = Layout::of(shape, [0; 3]);
+        let way = product.way.map_or_else(|| tune::way(gpu, shape, &layout, a.dtype()), Ok)?;
+        let own = Product { way: Some(way), ..*product };
+        // Between blocks of the inner axis, and before what follows, a sum is kept in f32.
+        let follows = !way.has_epilogue() && (product.bias.is_some() || product.activation.is_some());
+        let dtype = if shape.k > INNER || follows { DType::F32 } else { a.dtype() };
+        let out = Tensor::uninit("matmul", a.device(), out_shape, dtype)?;
+        if !follows {
+            dispatch(gpu, a, b, &out, shape, &own)?;
+            return cast(&out, a.dtype());
         }
-        _ => in_pieces(gpu, [a, b], pieces, shape, &alone)?.reshape(out_shape)?,
+        dispatch(gpu, a, b, &out, shape, &Product { bias: None, activation: None, ..own })?;
+        out
     };
     let out = match product.bias {
         Some(bias) => add(&out, &cast(bias, DType::F32)?)?,
@@ -191,6 +194,6 @@ fn in_pieces(
     };
     let size = count(&shape.batch) * shape.m * shape.n;
     let parts = Tensor::uninit("matmul", a.device(), &[pieces, size], DType::F32)?;
-    dispatch(gpu, a, b, &parts, &split, &Product { way: None, ..*product })?;
+    dispatch(gpu, a, b, &parts, &split, product)?;
     reduce(&parts, &ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: false })
 }

@@ -1,5 +1,6 @@
 //! The kernels of the matrix product, and what they are told.
 
+use super::matmul_dispatch::INNER;
 use crate::gpu::Kernel;
 use crate::gpu::kernel::{Binding, params, read, write};
 
@@ -38,6 +39,7 @@ macro_rules! source {
             include_str!("../../shaders/lib/grid.wgsl"),
             include_str!("../../shaders/lib/math.wgsl"),
             include_str!("../../shaders/lib/activation.wgsl"),
+            include_str!("../../shaders/lib/outer.wgsl"),
             include_str!("../../shaders/matmul/problem.wgsl"),
             $(include_str!(concat!("../../shaders/", $file))),*
         )
@@ -68,8 +70,15 @@ pub(super) const TILE_COLS: &str = "TILE_COLS";
 pub(super) const PAD: &str = "PAD";
 
 const PLAIN: &[(&str, u32)] = &[(ACTIVATION, 0)];
-const TILE: &[(&str, u32)] =
-    &[(ACTIVATION, 0), (A_ALONG_INNER, 1), (B_ALONG_INNER, 0), (TILE_ROWS, 64), (TILE_COLS, 64), (PAD, 0)];
+const TILE: &[(&str, u32)] = &[
+    (ACTIVATION, 0),
+    (A_ALONG_INNER, 1),
+    (B_ALONG_INNER, 0),
+    (TILE_ROWS, 64),
+    (TILE_COLS, 64),
+    (PAD, 0),
+    ("RUN", INNER as u32),
+];
 
 pub(super) const FORWARD: Kernel = kernel(
     "forward",

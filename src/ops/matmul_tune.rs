@@ -2,12 +2,12 @@
 //! matrices of whole numbers, and its result has to be that of the plain kernel bit for bit.
 
 use super::matmul_dispatch::{Product, dispatch};
-use super::matmul_ways::{self as ways, Layout, PLAIN, Way};
+use super::matmul_ways::{self as ways, Layout, Way};
 use super::unary::{self, Unary};
 use super::{Dropout, Reduce, ReduceOptions, add, dropout, mul, reduce, sub};
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::reference::MatmulShape;
 use crate::shape::count;
@@ -81,6 +81,14 @@ impl Problem {
         }
     }
 
+    /// Whether made-up matrices and their products are within a binding each: matrices that a batch shares are made anew for each
+    /// product here.
+    fn fits(&self, gpu: &Gpu) -> bool {
+        let Problem { batches, m, n, k, .. } = *self;
+        let most = batches * (m * k).max(k * n).max(m * n);
+        (4 * most) as u64 <= gpu.piece_bytes()
+    }
+
     /// Problems of one class are served by one choice: sizes up to the next power of two, layout and type.
     fn class(&self, layout: &Layout) -> String {
         let size = |n: usize| n.max(1).next_power_of_two();
@@ -106,7 +114,7 @@ pub(super) fn way(gpu: &Gpu, shape: &MatmulShape, layout: &Layout, dtype: DType)
     let candidates = ways::candidates(&gpu.abilities(), shape, layout);
     let batches = count(&shape.batch);
     let work = 2. * (batches * shape.m * shape.n * shape.k) as f64;
-    if candidates.len() == 1 || work < WORTH_TIMING {
+    if work < WORTH_TIMING {
         return Ok(candidates[0]);
     }
     let problem = Problem {
@@ -121,11 +129,17 @@ pub(super) fn way(gpu: &Gpu, shape: &MatmulShape, layout: &Layout, dtype: DType)
     let class = problem.class(layout);
     let chosen = match gpu.choice(&class) {
         Some(name) => name,
-        None if gpu.may_time() => choose(gpu, &class, &tried(gpu, &problem, &candidates)?),
+        None if gpu.may_time() && problem.fits(gpu) => match tried(gpu, &problem, &candidates) {
+            Ok(trials) => choose(gpu, &class, &trials),
+            // The product itself needs less.
+            Err(Error::OutOfMemory { .. }) => return Ok(candidates[0]),
+            Err(error) => return Err(error),
+        },
         None => return Ok(candidates[0]),
     };
-    // A name that is no candidate's is an older version's.
-    Ok(candidates.iter().find(|way| way.name == chosen).copied().unwrap_or(candidates[0]))
+    // The plain way is chosen where no other was right, a candidate or not. A name that is no way's is an older version's.
+    let found = ways::WAYS.iter().find(|way| way.name() == chosen && way.serves(&gpu.abilities(), shape));
+    Ok(found.copied().unwrap_or(candidates[0]))
 }
 
 fn choose(gpu: &Gpu, class: &str, trials: &[Trial]) -> String {
@@ -133,7 +147,8 @@ fn choose(gpu: &Gpu, class: &str, trials: &[Trial]) -> String {
         log::warn!("{}: {} gives other results than the plain kernel: not used", gpu.name(), trial.way);
     }
     let right = trials.iter().filter(|trial| trial.matches);
-    let best = right.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).map_or(PLAIN.name, |trial| trial.way);
+    let best =
+        right.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).map_or(Way::Plain.name(), |trial| trial.way);
     log::info!("{class}: {best}");
     gpu.choose(class, best);
     best.to_string()
@@ -170,7 +185,7 @@ fn tried(gpu: &Gpu, problem: &Problem, candidates: &[Way]) -> Result<Vec<Trial>>
         dispatch(gpu, &a, &b, out, &shape, &product)
     };
     let (plain, own) = (out()?, out()?);
-    run(PLAIN, &plain)?;
+    run(Way::Plain, &plain)?;
     let timed = |way: Way, runs: usize| -> Result<f64> {
         let start = Instant::now();
         (0..runs).try_for_each(|_| run(way, &own))?;
@@ -190,7 +205,7 @@ fn tried(gpu: &Gpu, problem: &Problem, candidates: &[Way]) -> Result<Vec<Trial>>
         for _ in 0..ROUNDS {
             seconds = seconds.min(timed(way, runs)?);
         }
-        trials.push(Trial { way: way.name, seconds, matches });
+        trials.push(Trial { way: way.name(), seconds, matches });
     }
     Ok(trials)
 }

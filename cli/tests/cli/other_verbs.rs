@@ -140,3 +140,8 @@ fn help_fits_a_terminal() {
     }
     assert!(place.succeed("--version").starts_with("crossmodal "));
 }
+
+#[test]
+fn tune_is_for_gpus() {
+    Place::new().refuse("tune --device cpu", &["expected a GPU", "CPU path"]);
+}
