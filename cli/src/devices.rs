@@ -42,10 +42,15 @@ fn adapter(report: &AdapterReport) -> String {
     let have = |name: &str, yes: bool| format!("{name} {}", if yes { "yes" } else { "no" });
     let features =
         [have("f16", report.f16), have("subgroups", report.subgroups), have("timestamps", report.timestamps)];
+    let units = match report.cooperative {
+        0 => "none that kernels here can use".to_string(),
+        side => format!("blocks of {side} x {side} x {side}, f16 in, f32 out"),
+    };
     let facts = [
         ("backend", format!("{}, {}", report.backend, report.kind)),
         ("driver", report.driver.clone()),
         ("features", features.join(", ")),
+        ("matrix", units),
         (
             "largest",
             format!(
@@ -90,7 +95,8 @@ fn json(reports: &[AdapterReport]) -> Value {
         json!({
             "index": report.index, "name": report.name, "backend": report.backend, "kind": report.kind,
             "driver": report.driver, "software": report.software, "f16": report.f16,
-            "subgroups": report.subgroups, "timestamps": report.timestamps, "max_buffer": report.max_buffer,
+            "subgroups": report.subgroups, "timestamps": report.timestamps,
+            "cooperative": report.cooperative, "max_buffer": report.max_buffer,
             "max_binding": report.max_binding, "workgroup_memory": report.workgroup_memory,
             "invocations": report.invocations,
         })

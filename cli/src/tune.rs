@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use crossmodal::ops::matmul::{Problem, Trial, tune};
+use crossmodal::gpu::AdapterReport;
+use crossmodal::ops::matmul::{Precision, Problem, Trial, tune};
 use crossmodal::{DType, Device};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         output::print(&format!("{}\n\n{}", describe(&device), table::line(3, &head, &WIDTHS)))?;
     }
     let mut all = vec![];
-    for problem in problems(gpu.report().software, gpu.report().f16) {
+    for problem in problems(gpu.report()) {
         let bar = ProgressBar::new_spinner().with_message(name(&problem));
         bar.tick();
         let trials = tune(gpu, &problem)?;
@@ -60,11 +61,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-const WIDTHS: [usize; 6] = [22, 7, 9, 8, 8, 6];
+const WIDTHS: [usize; 6] = [22, 12, 13, 8, 8, 6];
 
 /// Squares, products of thin matrices as heads and losses have them, many small ones; in the layouts of a forward and its
 /// backward. Large ones only where a device is fast.
-fn problems(software: bool, f16: bool) -> Vec<Problem> {
+fn problems(report: &AdapterReport) -> Vec<Problem> {
+    let software = report.software;
     let most = if software { 512 } else { 8192 };
     let sizes = [
         (1, 512, 512, 512),
@@ -81,13 +83,19 @@ fn problems(software: bool, f16: bool) -> Vec<Problem> {
     let small = |&&(batches, m, k, n): &&(usize, usize, usize, usize)| {
         m.max(k).max(n) <= most && (!software || batches == 1)
     };
-    let types = if f16 && !software { vec![DType::F32, DType::F16] } else { vec![DType::F32] };
+    let mut types = vec![(DType::F32, Precision::Strict)];
+    if report.cooperative > 0 && !software {
+        types.push((DType::F32, Precision::Fast));
+    }
+    if report.f16 && !software {
+        types.push((DType::F16, Precision::Strict));
+    }
     let of = |&(batches, m, k, n): &(usize, usize, usize, usize)| {
         let layouts = [(false, false), (false, true), (true, false)];
         let types = types.clone();
         layouts.into_iter().flat_map(move |(transpose_a, transpose_b)| {
-            let problem = Problem { batches, m, n, k, transpose_a, transpose_b, dtype: DType::F32 };
-            types.clone().into_iter().map(move |dtype| Problem { dtype, ..problem })
+            let problem = Problem { batches, m, n, k, transpose_a, transpose_b, ..Problem::default() };
+            types.clone().into_iter().map(move |(dtype, precision)| Problem { dtype, precision, ..problem })
         })
     };
     sizes.iter().filter(small).flat_map(of).collect()
@@ -101,7 +109,8 @@ fn name(problem: &Problem) -> String {
 
 fn layout(problem: &Problem) -> String {
     let mark = |transposed: bool| if transposed { "ᵀ" } else { "" };
-    format!("A{}B{} {}", mark(problem.transpose_a), mark(problem.transpose_b), problem.dtype)
+    let fast = if problem.precision == Precision::Fast { " fast" } else { "" };
+    format!("A{}B{} {}{fast}", mark(problem.transpose_a), mark(problem.transpose_b), problem.dtype)
 }
 
 fn rate(problem: &Problem, trial: &Trial) -> f64 {
@@ -128,7 +137,7 @@ fn as_json(device: &Device, problem: &Problem, trial: &Trial, chosen: bool) -> V
     json!({
         "device": device.name(), "batches": problem.batches, "m": problem.m, "k": problem.k, "n": problem.n,
         "transpose_a": problem.transpose_a, "transpose_b": problem.transpose_b,
-        "dtype": problem.dtype.to_string(), "way": trial.way, "seconds": trial.seconds,
+        "dtype": problem.dtype.to_string(), "fast": problem.precision == Precision::Fast, "way": trial.way, "seconds": trial.seconds,
         "flops_per_second": rate(problem, trial), "matches": trial.matches, "chosen": chosen,
     })
 }

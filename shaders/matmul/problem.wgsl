@@ -22,8 +22,12 @@ struct Params {
     scale: f32,
     alpha: f32,
     beta: f32,
+    a_part: u32,
+    b_part: u32,
+    padded: u32,
     pad0: u32,
     pad1: u32,
+    pad2: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 

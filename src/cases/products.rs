@@ -4,7 +4,7 @@ use super::bench::Bench;
 use super::{Case, Input, Run, Tolerance, of_forward, of_rule};
 use crate::ops::cosine_similarity::COSINE_SIMILARITY;
 use crate::ops::matmul::{MATMUL, WAYS, Way, matmul_by};
-use crate::ops::{MatmulOptions, Pairing, Unary, matmul as matmul_op};
+use crate::ops::{MatmulOptions, Pairing, Precision, Unary, matmul as matmul_op, mul};
 use crate::tensor::Tensor;
 
 const EXACT: (Tolerance, Tolerance) = (Tolerance::exact(), Tolerance::exact());
@@ -50,6 +50,7 @@ pub(super) fn matmul() -> Vec<Case> {
     cases.push(integers("70000 products".into(), &[70_000, 1, 2], &[70_000, 2, 1], plain).f32_only());
     cases.extend(epilogues());
     cases.extend(WAYS.iter().flat_map(|way| by_way(*way)));
+    cases.extend([4, 8].map(in_two_parts));
     cases
 }
 
@@ -123,6 +124,26 @@ fn by_way(way: Way) -> Vec<Case> {
         ]);
     }
     cases
+}
+
+/// f32 by matrix units, in parts of f16: rows of A and columns of B from very small to very large, which the result is freed of again.
+fn in_two_parts(subgroups: usize) -> Case {
+    let (m, k, n) = (70, 100, 72);
+    let power = |line: usize| 2f64.powi((line % 13) as i32 * 9 - 54);
+    let inputs = vec![
+        Input::uniform("a", &[m, k], 1.).map(move |i, v| v * power(i / k)),
+        Input::uniform("b", &[n, k], 1.).map(move |i, v| v / power(i / k)),
+        Input::of(&[m, n], &(0..m * n).map(|i| power(i % n) / power(i / n)).collect::<Vec<_>>()),
+    ];
+    let run = move |_: &Run, inputs: &[Tensor]| {
+        let options =
+            MatmulOptions { transpose_b: true, precision: Precision::Fast, ..MatmulOptions::default() };
+        let out = matmul_by((Way::Cooperative(subgroups), 1), [&inputs[0], &inputs[1]], None, &options)?;
+        Ok(vec![("out".into(), mul(&out, &inputs[2])?)])
+    };
+    // Each product of numbers of at most 1 is off by 2^-19 of it, 32 roundings of f32; a quarter is their mean.
+    let tolerance = Tolerance::accumulate(k, 1.).and(Tolerance::cancelling(16., 0.25 * k as f64));
+    Case::of(format!("cooperative {subgroups}: f32 in two parts"), inputs, run, tolerance).f32_only()
 }
 
 fn epilogues() -> Vec<Case> {

@@ -30,6 +30,8 @@ pub struct AdapterReport {
     pub subgroups: bool,
     /// The smallest and the largest number of invocations in a subgroup.
     pub subgroup_sizes: (u32, u32),
+    /// The side of the square blocks that its matrix units multiply, f16 in and f32 out: 8 or 16; 0 without them.
+    pub cooperative: u32,
     /// Timestamps for profiling.
     pub timestamps: bool,
     /// Bytes one buffer may have.
@@ -62,6 +64,7 @@ impl AdapterReport {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
+            cooperative: cooperative(adapter),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_buffer: limits.max_buffer_size,
             max_binding: limits.max_storage_buffer_binding_size,
@@ -75,6 +78,25 @@ impl AdapterReport {
     pub(super) fn flops_at_once(&self) -> f64 {
         if self.kind == "discrete gpu" { 2e11 } else { 2e10 }
     }
+}
+
+/// The larger of the square blocks that shaders can name, if the adapter lists it for f16 in and f32 sums.
+fn cooperative(adapter: &wgpu::Adapter) -> u32 {
+    if !adapter
+        .features()
+        .contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16)
+    {
+        return 0;
+    }
+    let listed = adapter.cooperative_matrix_properties();
+    let is = |side: u32| {
+        listed.iter().any(|one| {
+            (one.m_size, one.n_size, one.k_size) == (side, side, side)
+                && one.ab_type == wgpu::CooperativeScalarType::F16
+                && one.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    [16, 8].into_iter().find(|&side| is(side)).unwrap_or(0)
 }
 
 /// Every adapter of the compiled-in backends, in the driver's order, with its report.
@@ -174,6 +196,7 @@ mod tests {
             f16: false,
             subgroups: false,
             subgroup_sizes: (0, 0),
+            cooperative: 0,
             timestamps: false,
             max_buffer: 0,
             max_binding: 0,

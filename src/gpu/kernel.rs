@@ -91,6 +91,8 @@ pub(crate) struct Abilities {
     pub discrete: bool,
     /// The smallest and the largest subgroup; zeros where there are no subgroup operations.
     pub subgroup_sizes: (u32, u32),
+    /// The side of the square blocks that its matrix units multiply, f16 in and f32 out; 0 without them.
+    pub cooperative: u32,
     /// Bytes that a workgroup shares.
     pub workgroup_memory: u32,
     /// Invocations of a workgroup.
@@ -154,7 +156,9 @@ impl Kernel {
         let constants = variant.constants.iter().chain(open);
         let lines: String =
             constants.map(|(name, value)| format!("const {name}: u32 = {value}u;\n")).collect();
-        variant.prelude() + &lines + self.source
+        let matrices =
+            if self.source.contains("coop_mat") { "enable wgpu_cooperative_matrix;\n" } else { "" };
+        matrices.to_string() + &variant.prelude() + &lines + self.source
     }
 }
 

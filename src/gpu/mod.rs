@@ -112,6 +112,7 @@ impl Gpu {
             software: report.software,
             discrete: report.kind == "discrete gpu",
             subgroup_sizes: if report.subgroups { report.subgroup_sizes } else { (0, 0) },
+            cooperative: report.cooperative,
             workgroup_memory: report.workgroup_memory,
             invocations: report.invocations,
             flops_at_once: report.flops_at_once(),

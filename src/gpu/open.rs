@@ -6,6 +6,18 @@ use crate::error::{Error, Result};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+fn experimental(wanted: bool) -> wgpu::ExperimentalFeatures {
+    if !wanted {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: of what is experimental only cooperative matrices are asked for, in the sizes and types that the adapter lists, by
+    // kernels whose every pointer is inside workgroup memory; what they give is compared with the plain kernel's before it is used.
+    #[allow(unsafe_code, reason = "matrix units are to be had only so")]
+    unsafe {
+        wgpu::ExperimentalFeatures::enabled()
+    }
+}
+
 impl Gpu {
     /// Opens the adapter that `asked` names: `gpu`, an index or a part of a name, see [`choose`]. Every call
     /// opens a device of its own. Errors: those of [`choose`]; the driver's.
@@ -27,9 +39,16 @@ impl Gpu {
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
+        // Only where a kernel of ours can use them.
+        let matrices = if report.cooperative > 0 {
+            wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        } else {
+            wgpu::Features::empty()
+        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("crossmodal"),
-            required_features: adapter.features() & wanted,
+            required_features: adapter.features() & wanted | matrices,
+            experimental_features: experimental(report.cooperative > 0),
             // The defaults are those of the weakest browser; ask for what the adapter really has.
             required_limits: adapter.limits(),
             memory_hints: wgpu::MemoryHints::Performance,
@@ -47,7 +66,7 @@ impl Gpu {
     }
 
     /// Computes on a device that the caller opened and goes on using. f16 tensors need its `SHADER_F16`
-    /// feature, profiling `TIMESTAMP_QUERY`, compiled kernels on disk `PIPELINE_CACHE`; its limits are the limits
+    /// feature, matrix units `EXPERIMENTAL_COOPERATIVE_MATRIX` too, profiling `TIMESTAMP_QUERY`, compiled kernels on disk `PIPELINE_CACHE`; its limits are the limits
     /// here. The caller keeps its handler of uncaptured errors; its device-lost callback is replaced. The caller's
     /// own callbacks (of mapped buffers and of submitted work) must not call this `Gpu`: wgpu may run them while it
     /// submits.
@@ -67,6 +86,9 @@ impl Gpu {
         let (features, limits) = (device.features(), device.limits());
         report.f16 = features.contains(wgpu::Features::SHADER_F16);
         report.subgroups = features.contains(wgpu::Features::SUBGROUP);
+        if !features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+            report.cooperative = 0;
+        }
         report.timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
         report.max_buffer = limits.max_buffer_size;
         report.max_binding = limits.max_storage_buffer_binding_size;

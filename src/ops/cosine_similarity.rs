@@ -12,7 +12,7 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::matmul::{MatmulOptions, matmul};
+use super::matmul::{MatmulOptions, Precision, matmul};
 use super::reduce::{Reduce, ReduceOptions, reduce};
 use super::{
     Forward, Rule, Saved, cast, check_floats, check_shape, expect_inputs, l2_normalize, mul, stats_dtype,
@@ -51,8 +51,13 @@ pub const COSINE_SIMILARITY: Rule<Pairing> = Rule {
     backward,
 };
 
-const AT_B: MatmulOptions =
-    MatmulOptions { transpose_a: false, transpose_b: true, scale: 1., activation: None };
+const AT_B: MatmulOptions = MatmulOptions {
+    transpose_a: false,
+    transpose_b: true,
+    scale: 1.,
+    activation: None,
+    precision: Precision::Strict,
+};
 
 /// `cos(x, y) = ⟨x, y⟩ / (‖x‖ ‖y‖)`, 0 where either is the zero row: `x [n, d]`, `y [m, d]` to `[n]` (pairs,
 /// n = m) or `[n, m]`.

@@ -16,6 +16,7 @@ use super::matmul_dispatch::{INNER, Product, whole};
 use super::matmul_kernels as kernels;
 use super::matmul_parts::Split;
 pub use super::matmul_tune::{Problem, Trial, tune};
+pub use super::matmul_ways::Precision;
 #[cfg(feature = "verify")]
 pub(crate) use super::matmul_ways::{WAYS, Way};
 use super::reduce::{Reduce, ReduceOptions, reduce, sum_to};
@@ -53,11 +54,19 @@ pub struct MatmulOptions {
     pub scale: f64,
     /// Applied last.
     pub activation: Option<Unary>,
+    /// Whether f32 may go through matrix units in parts of f16; f16 does so wherever they are.
+    pub precision: Precision,
 }
 
 impl Default for MatmulOptions {
     fn default() -> Self {
-        MatmulOptions { transpose_a: false, transpose_b: false, scale: 1., activation: None }
+        MatmulOptions {
+            transpose_a: false,
+            transpose_b: false,
+            scale: 1.,
+            activation: None,
+            precision: Precision::Strict,
+        }
     }
 }
 
@@ -109,8 +118,8 @@ pub fn matmul(a: &Tensor, b: &Tensor, bias: Option<&Tensor>, options: &MatmulOpt
             if parts::needed(gpu, &all, &out_shape, dtype) {
                 return Split { gpu, a, b, bias, options, shape: &out_shape }.product();
             }
-            let product =
-                Product { bias, scale: options.scale, activation: options.activation, ..Product::default() };
+            let MatmulOptions { scale, activation, precision, .. } = *options;
+            let product = Product { bias, scale, activation, precision, ..Product::default() };
             whole(gpu, [a, b], &shape, &out_shape, &product)
         }
     }
@@ -221,7 +230,7 @@ fn backward(options: &MatmulOptions, saved: &Saved<'_>) -> Result<Vec<Option<Ten
     };
     let (a_matrix, grad_matrix) = (fold(a)?, fold(grad)?);
     let product = |left: &Tensor, right: &Tensor, transpose_a: bool, transpose_b: bool, to: &Tensor| {
-        let options = MatmulOptions { transpose_a, transpose_b, scale: options.scale, activation: None };
+        let options = MatmulOptions { transpose_a, transpose_b, activation: None, ..*options };
         let full = matmul(left, right, None, &options)?;
         if folded { full.reshape(to.shape()) } else { sum_to(&full, to.shape()) }
     };

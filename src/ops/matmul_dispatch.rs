@@ -1,8 +1,9 @@
 //! A product on a GPU: which way, in how many dispatches.
 
-use super::matmul_kernels::{ACCUMULATE, ACTIVATION, Params};
+use super::matmul_cooperative as cooperative;
+use super::matmul_kernels::{ACCUMULATE, ACTIVATION, PARTS, Params};
 use super::matmul_tune as tune;
-use super::matmul_ways::{self as ways, Layout, Way};
+use super::matmul_ways::{self as ways, Layout, Precision, Way};
 use super::{Reduce, ReduceOptions, Unary, add, cast, dispatch_counted, pad8, reduce, unary};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -17,6 +18,8 @@ pub(super) struct Product<'a> {
     pub bias: Option<&'a Tensor>,
     pub scale: f64,
     pub activation: Option<Unary>,
+    /// How exact it has to be, where the way is not given.
+    pub precision: Precision,
     /// Whether to add to what is there.
     pub accumulate: bool,
     pub a_offset: usize,
@@ -26,6 +29,9 @@ pub(super) struct Product<'a> {
     pub way: Option<Way>,
     /// In how many pieces to sum the inner axis, for [`whole`]; otherwise as suits, in one by a way that is asked for.
     pub pieces: Option<usize>,
+    /// Of operands in two parts of f16: how far apart these lie, and the powers of two that the lines were multiplied by.
+    pub parts: [usize; 2],
+    pub scales: Option<(&'a Tensor, &'a Tensor)>,
 }
 
 /// A sum is one running f32 over so much of the inner axis, and those sums are another: rounding grows with the length of either,
@@ -42,7 +48,11 @@ pub(super) fn dispatch(
     product: &Product<'_>,
 ) -> Result<()> {
     let layout = Layout::of(shape, [product.a_offset, product.b_offset, product.out_offset]);
-    let way = product.way.map_or_else(|| tune::way(gpu, shape, &layout, a.dtype()), Ok)?;
+    let way =
+        product.way.map_or_else(|| tune::way(gpu, shape, &layout, (a.dtype(), product.precision)), Ok)?;
+    if let Way::Cooperative(_) = way {
+        return cooperative::dispatch(gpu, [a, b], out, shape, product, way);
+    }
     if way == Way::Vector && shape.n > 1 {
         // A row by a matrix is the matrix transposed by a column.
         let (turned, other) = turned(shape, product);
@@ -65,7 +75,7 @@ fn turned<'a>(shape: &MatmulShape, product: &Product<'a>) -> (MatmulShape, Produ
 }
 
 /// Goes through blocks of the inner axis, and for each through as many workgroups at once as a driver's time limit allows.
-fn in_blocks(
+pub(super) fn in_blocks(
     gpu: &Gpu,
     [a, b]: [&Tensor; 2],
     out: &Tensor,
@@ -76,11 +86,13 @@ fn in_blocks(
     let abilities = gpu.abilities();
     let (kernel, constants) = way.kernel(&abilities, &layout);
     // Without a bias its binding still needs a buffer; it is not read.
-    let tensors = &[a, b, out, product.bias.unwrap_or(b)][..kernel.bindings.len()];
+    let (a_scales, b_scales) = product.scales.unwrap_or((a, b));
+    let all = [a, b, out, product.bias.unwrap_or(b), a_scales, b_scales];
+    let tensors = &all[..kernel.bindings.len()];
     let at_once = abilities.flops_at_once;
     let kind = product.activation.map_or(0, |kind| unary::code(kind).0);
     // An empty inner axis is one empty block.
-    let run = way.inner(shape);
+    let run = way.inner(shape, if product.scales.is_some() { DType::F32 } else { a.dtype() });
     for first in (0..shape.k.max(1)).step_by(run) {
         let (inner, last) = (run.min(shape.k - first), first + run >= shape.k);
         let mut params = block_params(shape, product, first, inner, last);
@@ -89,9 +101,10 @@ fn in_blocks(
         } else {
             (ACCUMULATE, params.accumulate)
         };
-        let constants = [&constants[..], &[own]].concat();
+        let parts = product.scales.map(|_| (PARTS, 2));
+        let constants: Vec<_> = constants.iter().copied().chain([own]).chain(parts).collect();
         let variant = Variant { elem_out: out.dtype(), constants, ..Variant::of(a.dtype()) };
-        let (groups, work) = way.groups(shape, &layout, inner);
+        let (groups, work) = way.groups(&abilities, shape, &layout, inner);
         let together = ((at_once / work) as usize).max(1);
         for first_group in (0..groups).step_by(together) {
             params.first_group = first_group as u32;
@@ -103,7 +116,7 @@ fn in_blocks(
 }
 
 /// The parameters for a block of the inner axis.
-fn block_params(
+pub(super) fn block_params(
     shape: &MatmulShape,
     product: &Product<'_>,
     first: usize,
@@ -133,8 +146,12 @@ fn block_params(
         scale: product.scale as f32,
         alpha,
         beta,
+        a_part: product.parts[0] as u32,
+        b_part: product.parts[1] as u32,
+        padded: 0,
         pad0: 0,
         pad1: 0,
+        pad2: 0,
     }
 }
 
@@ -154,11 +171,12 @@ pub(super) fn whole(
         in_pieces(gpu, [a, b], pieces, shape, &alone)?.reshape(out_shape)?
     } else {
         let layout = Layout::of(shape, [0; 3]);
-        let way = product.way.map_or_else(|| tune::way(gpu, shape, &layout, a.dtype()), Ok)?;
+        let way =
+            product.way.map_or_else(|| tune::way(gpu, shape, &layout, (a.dtype(), product.precision)), Ok)?;
         let own = Product { way: Some(way), ..*product };
         // Between blocks of the inner axis, and before what follows, a sum is kept in f32.
         let follows = !way.has_epilogue() && (product.bias.is_some() || product.activation.is_some());
-        let dtype = if shape.k > INNER || follows { DType::F32 } else { a.dtype() };
+        let dtype = if shape.k > way.inner(shape, a.dtype()) || follows { DType::F32 } else { a.dtype() };
         let out = Tensor::uninit("matmul", a.device(), out_shape, dtype)?;
         if !follows {
             dispatch(gpu, a, b, &out, shape, &own)?;

@@ -27,8 +27,12 @@ params! {
         scale: f32,
         alpha: f32,
         beta: f32,
+        a_part: u32,
+        b_part: u32,
+        padded: u32,
         pad0: u32,
         pad1: u32,
+        pad2: u32,
     }
 }
 
@@ -120,4 +124,64 @@ pub(super) const TILED_WIDE: Kernel = Kernel {
     )
 };
 
-pub(super) const KERNELS: &[&Kernel] = &[&FORWARD, &SMALL, &LANES, &VECTOR, &TILED, &TILED_WIDE];
+/// Which operand: 0 is A, 1 is B.
+pub(super) const OPERAND: &str = "OPERAND";
+/// Whether neighbours in the operand are neighbours along the inner axis.
+pub(super) const ALONG_INNER: &str = "ALONG_INNER";
+/// How many f16 an element is the sum of.
+pub(super) const PARTS: &str = "PARTS";
+/// Invocations of a subgroup.
+pub(super) const LANES_OF_SUBGROUP: &str = "LANES";
+pub(super) const SUBGROUPS_DOWN: &str = "SUBGROUPS_DOWN";
+pub(super) const SUBGROUPS_ACROSS: &str = "SUBGROUPS_ACROSS";
+
+/// Elements of the inner axis to a multiple of which operands are filled up for cooperative matrices.
+pub(super) const PACKED: usize = 32;
+
+pub(super) const LINE_SCALES: Kernel = Kernel {
+    bindings: &[read("x"), write("out")],
+    ..kernel(
+        "line_scales",
+        source!("matmul/operand.wgsl", "matmul/line_scales.wgsl"),
+        &[(OPERAND, 0), (ALONG_INNER, 1)],
+    )
+};
+pub(super) const PACK: Kernel = Kernel {
+    bindings: &[read("x"), read("scales"), write("out")],
+    ..kernel(
+        "pack",
+        source!("matmul/operand.wgsl", "matmul/pack.wgsl"),
+        &[(OPERAND, 0), (ALONG_INNER, 1), (PARTS, 1)],
+    )
+};
+
+/// Of a device whose matrix units take blocks of 8 by 8, or of 16 by 16.
+pub(super) const COOPERATIVE_8: Kernel = cooperative(
+    "cooperative_8",
+    source!("matmul/activated.wgsl", "matmul/cooperative.wgsl", "matmul/cooperative_8.wgsl"),
+);
+pub(super) const COOPERATIVE_16: Kernel = cooperative(
+    "cooperative_16",
+    source!("matmul/activated.wgsl", "matmul/cooperative.wgsl", "matmul/cooperative_16.wgsl"),
+);
+
+const fn cooperative(entry: &'static str, source: &'static str) -> Kernel {
+    const CONSTANTS: &[(&str, u32)] =
+        &[(ACTIVATION, 0), (PARTS, 1), (LANES_OF_SUBGROUP, 32), (SUBGROUPS_DOWN, 1), (SUBGROUPS_ACROSS, 1)];
+    const BINDINGS: &[Binding] =
+        &[read("a"), read("b"), write("out"), read("bias"), read("a_scales"), read("b_scales")];
+    Kernel { bindings: BINDINGS, ..kernel(entry, source, CONSTANTS) }
+}
+
+pub(super) const KERNELS: &[&Kernel] = &[
+    &FORWARD,
+    &SMALL,
+    &LANES,
+    &VECTOR,
+    &TILED,
+    &TILED_WIDE,
+    &LINE_SCALES,
+    &PACK,
+    &COOPERATIVE_8,
+    &COOPERATIVE_16,
+];

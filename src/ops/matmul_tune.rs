@@ -1,8 +1,9 @@
 //! Which way computes a class of products fastest on a GPU: each that a rule takes to be worth it is timed once, on made-up
 //! matrices of whole numbers, and its result has to be that of the plain kernel bit for bit.
 
+use super::matmul_cooperative as cooperative;
 use super::matmul_dispatch::{Product, dispatch};
-use super::matmul_ways::{self as ways, Layout, Way};
+use super::matmul_ways::{self as ways, Layout, Precision, Way};
 use super::unary::{self, Unary};
 use super::{Dropout, Reduce, ReduceOptions, add, dropout, mul, reduce, sub};
 use crate::device::Device;
@@ -57,12 +58,23 @@ pub struct Problem {
     pub transpose_b: bool,
     /// f32 or f16.
     pub dtype: DType,
+    /// How exact it has to be.
+    pub precision: Precision,
 }
 
 impl Default for Problem {
     fn default() -> Self {
         let (transpose_a, transpose_b) = (false, false);
-        Problem { batches: 1, m: 1024, n: 1024, k: 1024, transpose_a, transpose_b, dtype: DType::F32 }
+        Problem {
+            batches: 1,
+            m: 1024,
+            n: 1024,
+            k: 1024,
+            transpose_a,
+            transpose_b,
+            dtype: DType::F32,
+            precision: Precision::Strict,
+        }
     }
 }
 
@@ -93,9 +105,10 @@ impl Problem {
     fn class(&self, layout: &Layout) -> String {
         let size = |n: usize| n.max(1).next_power_of_two();
         let Problem { batches, m, n, k, .. } = *self;
+        let fast = if self.precision == Precision::Fast { " fast" } else { "" };
         let letter = |transposed: bool| if transposed { "t" } else { "n" };
         format!(
-            "matmul {} {}x{}x{} of {} {}{} {}",
+            "matmul {}{fast} {}x{}x{} of {} {}{} {}",
             self.dtype,
             size(m),
             size(k),
@@ -110,8 +123,14 @@ impl Problem {
 
 /// The way for a problem: the one that was chosen for its class, the fastest if none was and timing pays, else the one that the
 /// rules put first.
-pub(super) fn way(gpu: &Gpu, shape: &MatmulShape, layout: &Layout, dtype: DType) -> Result<Way> {
-    let candidates = ways::candidates(&gpu.abilities(), shape, layout);
+pub(super) fn way(
+    gpu: &Gpu,
+    shape: &MatmulShape,
+    layout: &Layout,
+    (dtype, precision): (DType, Precision),
+) -> Result<Way> {
+    let units = may_use_units(gpu, shape, dtype, precision);
+    let candidates = ways::candidates(&gpu.abilities(), shape, layout, units);
     let batches = count(&shape.batch);
     let work = 2. * (batches * shape.m * shape.n * shape.k) as f64;
     if work < WORTH_TIMING {
@@ -125,6 +144,7 @@ pub(super) fn way(gpu: &Gpu, shape: &MatmulShape, layout: &Layout, dtype: DType)
         transpose_a: !layout.a_along_inner,
         transpose_b: layout.b_along_inner,
         dtype,
+        precision,
     };
     let class = problem.class(layout);
     let chosen = match gpu.choice(&class) {
@@ -140,6 +160,12 @@ pub(super) fn way(gpu: &Gpu, shape: &MatmulShape, layout: &Layout, dtype: DType)
     // The plain way is chosen where no other was right, a candidate or not. A name that is no way's is an older version's.
     let found = ways::WAYS.iter().find(|way| way.name() == chosen && way.serves(&gpu.abilities(), shape));
     Ok(found.copied().unwrap_or(candidates[0]))
+}
+
+/// Whether matrix units are exact enough, and what they read fits into a binding.
+fn may_use_units(gpu: &Gpu, shape: &MatmulShape, dtype: DType, precision: Precision) -> bool {
+    let allowed = dtype == DType::F16 || precision == Precision::Fast;
+    allowed && cooperative::packed_bytes(shape, dtype) <= gpu.piece_bytes()
 }
 
 fn choose(gpu: &Gpu, class: &str, trials: &[Trial]) -> String {
@@ -160,7 +186,8 @@ fn choose(gpu: &Gpu, class: &str, trials: &[Trial]) -> String {
 pub fn tune(gpu: &Gpu, problem: &Problem) -> Result<Vec<Trial>> {
     let shape = problem.shape();
     let layout = Layout::of(&shape, [0; 3]);
-    let trials = tried(gpu, problem, &ways::candidates(&gpu.abilities(), &shape, &layout))?;
+    let units = may_use_units(gpu, &shape, problem.dtype, problem.precision);
+    let trials = tried(gpu, problem, &ways::candidates(&gpu.abilities(), &shape, &layout, units))?;
     choose(gpu, &problem.class(&layout), &trials);
     Ok(trials)
 }

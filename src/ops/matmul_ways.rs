@@ -1,10 +1,13 @@
 //! The ways to compute a product on a GPU, and which of them suits a problem.
 //!
-//! All but [`Way::Vector`] add the products of the inner axis one after the other, so that they give the same bits: which of these is
-//! taken may follow the clock. Whether an inner axis is split, or is a vector's, follows from the problem alone.
+//! All but [`Way::Vector`] and [`Way::Cooperative`] add the products of the inner axis one after the other, so that they give the same
+//! bits: which of these is taken may follow the clock. Whether an inner axis is split, is a vector's, or is summed by matrix units,
+//! follows from the problem and the device alone.
 
+use super::matmul_cooperative as cooperative;
 use super::matmul_dispatch::INNER;
 use super::matmul_kernels as kernels;
+use crate::dtype::DType;
 use crate::gpu::{Abilities, Kernel};
 use crate::reference::MatmulShape;
 use crate::shape::count;
@@ -22,16 +25,49 @@ pub(crate) enum Way {
     Lanes,
     /// A square tile of this side in workgroup memory.
     Tiled(usize),
+    /// The device's matrix units, by so many subgroups.
+    Cooperative(usize),
 }
 
 /// Every way, the plain one first.
-pub(crate) const WAYS: &[Way] =
-    &[Way::Plain, Way::Small, Way::Vector, Way::Lanes, Way::Tiled(64), Way::Tiled(128)];
+pub(crate) const WAYS: &[Way] = &[
+    Way::Plain,
+    Way::Small,
+    Way::Vector,
+    Way::Lanes,
+    Way::Tiled(64),
+    Way::Tiled(128),
+    Way::Cooperative(4),
+    Way::Cooperative(8),
+];
+
+/// How exact a product has to be.
+///
+/// ```
+/// use crossmodal::{Device, Tensor, ops::{MatmulOptions, Precision, matmul}};
+/// let x = Tensor::from_slice(&Device::Cpu, &[1, 1], &[3f32])?;
+/// let options = MatmulOptions { precision: Precision::Fast, ..Default::default() };
+/// assert_eq!(matmul(&x, &x, None, &options)?.item()?, 9.);
+/// # Ok::<(), crossmodal::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// f32 times f32 is f32.
+    #[default]
+    Strict,
+    /// Where a GPU has matrix units, a large product of f32 is made of three of f16: every number is the sum of two f16, after its row
+    /// (its column in B) was multiplied by a power of two, and the product of the two small parts is left out. An element may be off by
+    /// `2^-19 Σ |a| |b|` beside the rounding of the sums; by `2^-22` where conversion to f16 rounds to nearest. Where a
+    /// row holds an infinity its results are not finite, but may be NaN.
+    Fast,
+}
 
 /// Invocations that keep a GPU busy; a device's number differs, the choice hardly.
 const BUSY: f64 = 65_536.;
 /// Floating-point operations that are worth compiling the kernel of lanes for: a second.
 const WORTH_LANES: f64 = 2e7;
+/// Floating-point operations that are worth bringing operands into the form that matrix units take.
+const WORTH_UNITS: f64 = 2.5e8;
 /// Workgroups of 64 by 64 that need no more beside them: on the GPU measured, 256 of them in one go were faster than in pieces.
 const ENOUGH_TILES: usize = 256;
 /// The shortest piece of an inner axis that is worth a pass of its own.
@@ -76,16 +112,23 @@ impl Way {
             Way::Lanes => "lanes",
             Way::Tiled(64) => "tiled 64",
             Way::Tiled(_) => "tiled 128",
+            Way::Cooperative(4) => "cooperative 4",
+            Way::Cooperative(_) => "cooperative 8",
         }
     }
 
     /// Rows and columns of the product for a workgroup; of [`Way::Small`] for an invocation.
-    fn tile(self) -> (usize, usize) {
+    pub(super) fn tile(self, device: &Abilities) -> (usize, usize) {
         match self {
             Way::Plain | Way::Lanes => (32, 64),
             Way::Small => (4, 4),
             Way::Vector => (1, 1),
             Way::Tiled(side) => (side, side),
+            Way::Cooperative(subgroups) => {
+                let (down, across) = cooperative::arrangement(subgroups);
+                let side = 4 * device.cooperative as usize;
+                (down * side, across * side)
+            }
         }
     }
 
@@ -98,6 +141,8 @@ impl Way {
             Way::Lanes => (0.05, 1.),
             Way::Tiled(64) => (0.65, 0.1),
             Way::Tiled(_) => (1., 0.1),
+            Way::Cooperative(4) => (3., 0.1),
+            Way::Cooperative(_) => (4., 0.1),
         };
         if software { of_cpu } else { of_gpu }
     }
@@ -113,14 +158,20 @@ impl Way {
             Way::Vector => shape.m == 1 || shape.n == 1,
             // Every subgroup is of eight: a workgroup of eight is one.
             Way::Lanes => device.subgroup_sizes == (8, 8),
+            Way::Cooperative(subgroups) => cooperative::serves(subgroups, device, shape),
             _ => device.invocations >= 256 && device.workgroup_memory >= 16 << 10,
         }
     }
 
     /// How much of the inner axis one dispatch sums.
-    pub(super) fn inner(self, shape: &MatmulShape) -> usize {
-        // These make runs of it themselves.
-        if matches!(self, Way::Tiled(_)) { shape.k.max(1) } else { INNER }
+    pub(super) fn inner(self, shape: &MatmulShape, dtype: DType) -> usize {
+        match self {
+            // These make runs of it themselves.
+            Way::Tiled(_) => shape.k.max(1),
+            // Of f16 the rounding of one long sum is small beside that of its result.
+            Way::Cooperative(_) if dtype == DType::F16 => shape.k.max(1),
+            _ => INNER,
+        }
     }
 
     /// The kernel and its constants, but for the activation.
@@ -146,13 +197,20 @@ impl Way {
                 ];
                 (if layout.wide { &kernels::TILED_WIDE } else { &kernels::TILED }, constants)
             }
+            Way::Cooperative(subgroups) => cooperative::kernel(subgroups, device),
         }
     }
 
     /// Workgroups, and the floating-point operations of each at so much of the inner axis.
-    pub(super) fn groups(self, shape: &MatmulShape, layout: &Layout, inner: usize) -> (usize, f64) {
+    pub(super) fn groups(
+        self,
+        device: &Abilities,
+        shape: &MatmulShape,
+        layout: &Layout,
+        inner: usize,
+    ) -> (usize, f64) {
         let batches = count(&shape.batch);
-        let (rows, cols) = self.tile();
+        let (rows, cols) = self.tile(device);
         let tiles = batches * shape.m.div_ceil(rows) * shape.n.div_ceil(cols);
         let work = 2. * (rows * cols * inner.max(1)) as f64;
         match self {
@@ -168,12 +226,13 @@ impl Way {
     /// How long it takes, in no unit: the operations it makes, those past the edges too, over the part of the device's rate
     /// that it reaches, over the part of the device that is busy.
     fn estimate(self, device: &Abilities, shape: &MatmulShape, layout: &Layout) -> f64 {
-        let (groups, work) = self.groups(shape, layout, shape.k);
+        let (groups, work) = self.groups(device, shape, layout, shape.k);
         if device.software {
             return groups as f64 * work / self.efficiency(true);
         }
         let invocations = match self {
-            Way::Tiled(128) | Way::Vector => 256,
+            Way::Tiled(128) | Way::Vector | Way::Cooperative(8) => 256,
+            Way::Cooperative(_) => 128,
             _ => 64,
         };
         let busy = (groups.max(1) * invocations) as f64 / BUSY;
@@ -185,12 +244,24 @@ fn operations(shape: &MatmulShape) -> f64 {
     2. * (count(&shape.batch) * shape.m * shape.n * shape.k) as f64
 }
 
-/// The ways worth a try, the likely best first: no more than four times its estimate.
-pub(crate) fn candidates(device: &Abilities, shape: &MatmulShape, layout: &Layout) -> Vec<Way> {
+/// The ways worth a try, the likely best first: no more than four times its estimate. Where matrix units are allowed and serve,
+/// nothing else does, since its bits differ.
+pub(crate) fn candidates(
+    device: &Abilities,
+    shape: &MatmulShape,
+    layout: &Layout,
+    allow_units: bool,
+) -> Vec<Way> {
     let vector = shape.m == 1 || shape.n == 1;
+    let units = allow_units
+        && !device.software
+        && !vector
+        && operations(shape) >= WORTH_UNITS
+        && Way::Cooperative(4).serves(device, shape);
     let suits = |way: &Way| {
         let worth = *way != Way::Lanes || operations(shape) >= WORTH_LANES;
-        way.serves(device, shape) && (*way == Way::Vector) == vector && worth
+        let of_units = matches!(way, Way::Cooperative(_));
+        way.serves(device, shape) && (*way == Way::Vector) == vector && of_units == units && worth
     };
     let serving = WAYS.iter().copied().filter(suits);
     let mut all: Vec<_> = serving.map(|way| (way.estimate(device, shape, layout), way)).collect();
