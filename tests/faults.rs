@@ -9,6 +9,8 @@ mod common;
 mod plant;
 #[path = "common/rows.rs"]
 mod rows;
+#[path = "common/runs.rs"]
+mod runs;
 
 use crossmodal::cases::{self, Case, Row, Verdict};
 use crossmodal::gpu::{Gpu, Kernel};
@@ -144,7 +146,7 @@ fn missed(
     choose: fn(Vec<Fault>) -> Vec<Fault>,
 ) -> Vec<String> {
     let mut missed = vec![];
-    for kernel in row.kernels.iter().copied() {
+    for kernel in row.kernels.iter().copied().filter(|kernel| runs::can_run(gpu.report(), kernel)) {
         let (excused, seen): (Vec<_>, Vec<_>) =
             plant::faults(kernel).into_iter().partition(|fault| excuse(kernel, fault).is_some());
         let name = |fault: &Fault| format!("{}/{}: {}", kernel.name, kernel.entry, fault.what);

@@ -7,6 +7,8 @@ mod common;
 mod limited;
 #[path = "common/rows.rs"]
 mod rows;
+#[path = "common/runs.rs"]
+mod runs;
 
 use crossmodal::cases::{self, Case, Row, Verdict};
 use crossmodal::gpu::{Gpu, Kernel};
@@ -75,10 +77,9 @@ fn every_kernel_gives_the_same_in_two_dimensions() {
         let device = limited::limited(|limits| limits.max_compute_workgroups_per_dimension = groups);
         let Device::Gpu(gpu) = &device else { unreachable!("it is a GPU") };
         let cases = cases_within(row, most);
-        let of_eight = gpu.report().subgroups && gpu.report().subgroup_sizes == (8, 8);
         let is_excused = |kernel: &&Kernel| {
-            let cannot_run = kernel.entry == "lanes" && !of_eight;
-            cannot_run || NOT_FOLDED.iter().any(|not| (not.0, not.1) == (kernel.name, kernel.entry))
+            !runs::can_run(gpu.report(), kernel)
+                || NOT_FOLDED.iter().any(|not| (not.0, not.1) == (kernel.name, kernel.entry))
         };
         let (excused, folded): (Vec<_>, Vec<_>) = row.kernels.iter().copied().partition(is_excused);
         // Those that fold in no case are without the second dimension at once: were one folded, a case would fail.

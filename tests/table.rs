@@ -72,6 +72,7 @@ fn every_operation_has_a_row_and_every_row_its_operation() {
         "info_nce_sweep",
         "line_codes",
         "logit_blocks",
+        "matmul_cooperative",
         "matmul_dispatch",
         "matmul_kernels",
         "matmul_parts",

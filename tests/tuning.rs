@@ -4,7 +4,7 @@
 mod common;
 
 use crossmodal::gpu::Kernel;
-use crossmodal::ops::matmul::{Problem, tune};
+use crossmodal::ops::matmul::{Precision, Problem, tune};
 use crossmodal::ops::{MatmulOptions, matmul};
 use crossmodal::{Device, Tensor};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ const PROBLEM: Problem = Problem {
     transpose_a: false,
     transpose_b: false,
     dtype: crossmodal::DType::F32,
+    precision: Precision::Strict,
 };
 
 /// The product of two matrices of ones.

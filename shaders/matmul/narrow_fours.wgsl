@@ -1,3 +1,13 @@
+const WHOLE: bool = false;
+
+fn a_whole(at: u32) -> vec4<f32> {
+    return a_four(at, 4u);
+}
+
+fn b_whole(at: u32) -> vec4<f32> {
+    return b_four(at, 4u);
+}
+
 // Up to `left` neighbouring elements from `at` on, then zeros.
 fn a_four(at: u32, left: u32) -> vec4<f32> {
     var four = vec4(0.0);

@@ -61,6 +61,41 @@ fn block(number: u32, origin: vec2<u32>, row: u32, col: u32, inner: u32) -> mat4
     );
 }
 
+// Where the four vectors of a block begin, at the start of the inner axis. Vectors past the edge are the last one again: where
+// vectors are whole none is half past it, and none of those is written.
+fn starts(number: u32, origin: vec2<u32>, row: u32, col: u32) -> vec4<u32> {
+    let four = vec4(0u, 1u, 2u, 3u);
+    if number < BLOCKS_OF_A {
+        if A_ALONG_INNER == 1u {
+            let lines = min(row + number / (DEPTH / 4u) * 4u + four, vec4(params.m - 1u));
+            return origin.x + number % (DEPTH / 4u) * 4u + lines * params.a_row;
+        }
+        let first = min(row + number % FOURS_DOWN * 4u, params.m - 4u);
+        return origin.x + first + (number / FOURS_DOWN * 4u + four) * params.a_col;
+    }
+    let own = number - BLOCKS_OF_A;
+    if B_ALONG_INNER == 1u {
+        let lines = min(col + own / (DEPTH / 4u) * 4u + four, vec4(params.n - 1u));
+        return origin.y + own % (DEPTH / 4u) * 4u + lines * params.b_col;
+    }
+    let first = min(col + own % FOURS_ACROSS * 4u, params.n - 4u);
+    return origin.y + first + (own / FOURS_ACROSS * 4u + four) * params.b_row;
+}
+
+// A block that is inside along the inner axis, from there.
+fn inner_block(number: u32, starts: vec4<u32>, inner: u32) -> mat4x4<f32> {
+    if number < BLOCKS_OF_A {
+        let at = starts + inner * select(params.a_col, 1u, A_ALONG_INNER == 1u);
+        let values = mat4x4(a_whole(at.x), a_whole(at.y), a_whole(at.z), a_whole(at.w));
+        if A_ALONG_INNER == 1u { return transpose(values); }
+        return values;
+    }
+    let at = starts + inner * select(params.b_row, 1u, B_ALONG_INNER == 1u);
+    let values = mat4x4(b_whole(at.x), b_whole(at.y), b_whole(at.z), b_whole(at.w));
+    if B_ALONG_INNER == 1u { return transpose(values); }
+    return values;
+}
+
 // Puts a block to its place in workgroup memory.
 fn keep(number: u32, values: mat4x4<f32>) {
     if number < BLOCKS_OF_A {
@@ -120,10 +155,19 @@ fn sum_of_run(
     across: u32,
 ) -> Sums {
     var sums = Sums();
+    let first_starts = starts(thread, origin, row, col);
+    let second_starts = starts(thread + THREADS, origin, row, col);
     for (var inner = begin; inner < end; inner += DEPTH) {
-        let first = block(thread, origin, row, col, inner);
+        var first: mat4x4<f32>;
         var second = mat4x4<f32>();
-        if BLOCKS > THREADS { second = block(thread + THREADS, origin, row, col, inner); }
+        // All steps but perhaps the last: without questions.
+        if WHOLE && inner + DEPTH <= end {
+            first = inner_block(thread, first_starts, inner);
+            if BLOCKS > THREADS { second = inner_block(thread + THREADS, second_starts, inner); }
+        } else {
+            first = block(thread, origin, row, col, inner);
+            if BLOCKS > THREADS { second = block(thread + THREADS, origin, row, col, inner); }
+        }
         workgroupBarrier();
         keep(thread, first);
         if BLOCKS > THREADS { keep(thread + THREADS, second); }

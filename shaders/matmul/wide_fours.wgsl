@@ -5,6 +5,16 @@
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<elem_out>>;
 @group(0) @binding(4) var<storage, read> bias: array<elem>;
 
+const WHOLE: bool = true;
+
+fn a_whole(at: u32) -> vec4<f32> {
+    return vec4<f32>(a[at / 4u]);
+}
+
+fn b_whole(at: u32) -> vec4<f32> {
+    return vec4<f32>(b[at / 4u]);
+}
+
 // Four neighbouring elements at `at`, zeros if none are left.
 fn a_four(at: u32, left: u32) -> vec4<f32> {
     if left == 0u { return vec4(0.0); }

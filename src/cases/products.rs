@@ -3,7 +3,7 @@
 use super::bench::Bench;
 use super::{Case, Input, Run, Tolerance, of_forward, of_rule};
 use crate::ops::cosine_similarity::COSINE_SIMILARITY;
-use crate::ops::matmul::{MATMUL, WAYS, Way, matmul_by};
+use crate::ops::matmul::{MATMUL, WAYS, Way, matmul_by, packed_and_back};
 use crate::ops::{MatmulOptions, Pairing, Precision, Unary, matmul as matmul_op, mul};
 use crate::tensor::Tensor;
 
@@ -51,6 +51,7 @@ pub(super) fn matmul() -> Vec<Case> {
     cases.extend(epilogues());
     cases.extend(WAYS.iter().flat_map(|way| by_way(*way)));
     cases.extend([4, 8].map(in_two_parts));
+    cases.extend([(0, false), (0, true), (1, false), (1, true)].map(packed));
     cases
 }
 
@@ -144,6 +145,26 @@ fn in_two_parts(subgroups: usize) -> Case {
     // Each product of numbers of at most 1 is off by 2^-19 of it, 32 roundings of f32; a quarter is their mean.
     let tolerance = Tolerance::accumulate(k, 1.).and(Tolerance::cancelling(16., 0.25 * k as f64));
     Case::of(format!("cooperative {subgroups}: f32 in two parts"), inputs, run, tolerance).f32_only()
+}
+
+/// Operands as matrix units read them, and back: which needs no such units.
+fn packed((operand, transposed): (usize, bool)) -> Case {
+    let (batches, lines, k) = (2, 101, 45);
+    let power = |line: usize| 2f64.powi((line % 11) as i32 - 5);
+    let line = move |i: usize| if transposed { i % lines } else { i / k % lines };
+    let shape = if transposed { [batches, k, lines] } else { [batches, lines, k] };
+    let inputs = vec![
+        Input::uniform("x", &shape, 1.).map(move |i, v| v * power(line(i))),
+        Input::of(&[64, k], &[]).fill(move |i| f64::from(u8::from(i / k == i % k))),
+        Input::of(&[lines, 1], &[]).fill(move |i| 1. / power(i)),
+    ];
+    let run = move |_: &Run, inputs: &[Tensor]| {
+        let back = packed_and_back(&inputs[0], &inputs[1], operand, transposed)?;
+        Ok(vec![("out".into(), mul(&back, &inputs[2])?)])
+    };
+    let name = format!("operand {operand}{}, packed and back", if transposed { " transposed" } else { "" });
+    // Two parts of eleven bits each, where the second's are all there.
+    Case::of(name, inputs, run, Tolerance::ulps(8.).and(Tolerance::cancelling(1., 1e-3)))
 }
 
 fn epilogues() -> Vec<Case> {

@@ -12,6 +12,8 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
+#[cfg(feature = "verify")]
+pub(crate) use super::matmul_cooperative::packed_and_back;
 use super::matmul_dispatch::{INNER, Product, whole};
 use super::matmul_kernels as kernels;
 use super::matmul_parts::Split;

@@ -7,6 +7,10 @@ use super::matmul_kernels::{
     self as kernels, ALONG_INNER, LANES_OF_SUBGROUP, OPERAND, PACKED, PARTS, SUBGROUPS_ACROSS, SUBGROUPS_DOWN,
 };
 use super::matmul_ways::{Layout, Way};
+#[cfg(feature = "verify")]
+use super::{MatmulOptions, add, cast, matmul, mul, split, transpose};
+#[cfg(feature = "verify")]
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::{Abilities, Gpu, Kernel, Variant};
@@ -152,4 +156,41 @@ fn packed(
     }
     let part = if parts == 1 { 0 } else { lines * padded };
     Ok(Packed { tensor, scales, line: padded, part, batch: strides, offset: 0 })
+}
+
+/// The lines of `x [batches, lines, k]`, or of its transpose, as matrix units read them and put together again by a product with
+/// `eye [k + padding, k]`: for verification, on devices without such units too.
+#[cfg(feature = "verify")]
+pub(crate) fn packed_and_back(x: &Tensor, eye: &Tensor, operand: usize, transposed: bool) -> Result<Tensor> {
+    let (batches, rows, cols) = (x.shape()[0], x.shape()[1], x.shape()[2]);
+    let (lines, k) = if transposed { (cols, rows) } else { (rows, cols) };
+    let Device::Gpu(gpu) = x.device() else {
+        return if transposed { transpose(x, &[0, 2, 1]) } else { Ok(x.clone()) };
+    };
+    let strides = if transposed { (1, cols) } else { (cols, 1) };
+    let shape = MatmulShape {
+        m: lines,
+        n: lines,
+        k,
+        batch: vec![batches],
+        a_batch: vec![lines * k],
+        b_batch: vec![lines * k],
+        a_strides: strides,
+        b_strides: (strides.1, strides.0),
+    };
+    let packed = packed(gpu, x, operand, &shape, &Product::default())?;
+    let parts = parts(x.dtype());
+    let all = cast(&packed.tensor, DType::F32)?.reshape(&[batches, parts, lines, packed.line])?;
+    let each = split(&all, 1, &vec![1; parts])?;
+    let sum = if parts == 2 { add(&each[0], &each[1])? } else { each[0].clone() };
+    let sum = sum.reshape(&[batches, lines, packed.line])?;
+    let back = matmul(&sum, &cast(eye, DType::F32)?, None, &MatmulOptions::default())?;
+    let back = match packed.scales {
+        Some(scales) => {
+            let inverse: Vec<f32> = scales.to_f64_vec()?.iter().map(|scale| 1. / *scale as f32).collect();
+            mul(&back, &Tensor::from_vec(x.device(), &[batches, lines, 1], inverse)?)?
+        }
+        None => back,
+    };
+    cast(&back, x.dtype())
 }
