@@ -4,7 +4,7 @@ use super::contrastive::info_nce_tolerance;
 use super::{Case, Input, Run, Tolerance, of_rule_with};
 use crate::error::Result;
 use crate::ops::info_nce::INFO_NCE;
-use crate::ops::{InfoNceOptions, Reduction, Targets};
+use crate::ops::{InfoNceOptions, Precision, Reduction, Targets};
 use std::sync::Arc;
 
 /// Rows of x, rows of y where there are more, features, similarities that each row has to itself.
@@ -145,6 +145,7 @@ fn combination(set: &[Ask], symmetric: bool, (n, more, d, k): Size) -> Case {
             _ => Reduction::Mean,
         },
         scratch_bytes: if has(SmallBlocks) { 200 } else { 16 << 20 },
+        precision: Precision::Strict,
         targets: match (has(Classes), has(NoTargets)) {
             (true, _) => Targets::Classes { rows: classes(n), cols: classes(m) },
             (_, true) => Targets::None,

@@ -4,7 +4,7 @@ use super::bench::Bench;
 use super::{Case, Input, Tolerance, combinations, of_rule};
 use crate::ops::info_nce::INFO_NCE;
 use crate::ops::siglip::SIGLIP;
-use crate::ops::{InfoNceOptions, Reduction, SiglipOptions, Targets};
+use crate::ops::{InfoNceOptions, Precision, Reduction, SiglipOptions, Targets};
 use std::sync::Arc;
 
 use super::products::TAILS;
@@ -87,15 +87,21 @@ fn more_rows() -> Case {
 }
 
 /// Both directions of n pairs of d numbers, with blocks of so many bytes.
-pub(super) fn info_nce_of(n: usize, d: usize, scratch_bytes: usize, both: bool) -> Bench {
-    let options = InfoNceOptions { scratch_bytes, ..InfoNceOptions::default() };
+pub(super) fn info_nce_of(
+    (n, d): (usize, usize),
+    scratch_bytes: usize,
+    both: bool,
+    precision: Precision,
+) -> Bench {
+    let options = InfoNceOptions { scratch_bytes, precision, ..InfoNceOptions::default() };
     let make = move || {
         let case = info_nce_case("both".into(), (n, n, d), 2.66, &options);
         if both { case } else { super::of_forward(&INFO_NCE, options.clone(), case.inputs) }
     };
     // The logits forward; backward the logits again, and two products of their gradient.
     let (name, products, moved) = if both { (", both", 4., 4) } else { ("", 1., 2) };
-    let name = format!("{n} pairs, d {d}{name}");
+    let fast = if precision == Precision::Fast { ", fast" } else { "" };
+    let name = format!("{n} pairs, d {d}{name}{fast}");
     Bench::new(name, products * 2. * (n * n) as f64 * d as f64, moved * n * d, make)
 }
 
@@ -108,14 +114,16 @@ pub(super) fn info_nce_bench() -> Vec<Bench> {
         (4096, 128),
         (16_384, 128),
         (65_536, 128),
+        (65_536, 512),
         (262_144, 128),
         (1_048_576, 128),
         (4096, 512),
         (4096, 1024),
         (16_384, 1024),
     ];
-    let both = |(n, d)| [false, true].map(|both| info_nce_of(n, d, scratch, both));
-    sizes.into_iter().flat_map(both).collect()
+    let both = |(n, d)| [false, true].map(|both| info_nce_of((n, d), scratch, both, Precision::Strict));
+    let fast = [(16_384, 512), (65_536, 512)].map(|size| info_nce_of(size, scratch, true, Precision::Fast));
+    sizes.into_iter().flat_map(both).chain(fast).collect()
 }
 
 /// Logits of size `scale + bias`: each of n m terms is off by its logit's rounding, and by a few of its own.

@@ -243,12 +243,13 @@ fn product_bench(
     (batch, m, k, n): (usize, usize, usize, usize),
     (transpose_a, transpose_b): (bool, bool),
     both: bool,
+    precision: Precision,
 ) -> Bench {
     let make = move || {
         let [a, b] = [(transpose_a, m, k), (transpose_b, k, n)]
             .map(|(swap, rows, cols)| if swap { [batch, cols, rows] } else { [batch, rows, cols] });
         let inputs = vec![Input::uniform("a", &a, 1.), Input::uniform("b", &b, 1.)];
-        let options = MatmulOptions { transpose_a, transpose_b, ..MatmulOptions::default() };
+        let options = MatmulOptions { transpose_a, transpose_b, precision, ..MatmulOptions::default() };
         if both {
             of_rule("both", &MATMUL, options, inputs, EXACT)
         } else {
@@ -262,23 +263,30 @@ fn product_bench(
 
 /// The forward of a product of squares.
 pub(super) fn square(n: usize) -> Bench {
-    product_bench(format!("square {n}"), (1, n, n, n), (false, false), false)
+    product_bench(format!("square {n}"), (1, n, n, n), (false, false), false, Precision::Strict)
 }
 
 pub(super) fn matmul_bench() -> Vec<Bench> {
+    let strict = |name: String, sizes, transposes, both| {
+        product_bench(name, sizes, transposes, both, Precision::Strict)
+    };
     let plain = (false, false);
     let mut benches: Vec<_> = [64, 128, 256, 512, 1024, 2048, 4096, 8192].map(square).into();
     for n in [256, 2048] {
-        benches.push(product_bench(format!("square {n}, AᵀB"), (1, n, n, n), (true, false), false));
-        benches.push(product_bench(format!("square {n}, ABᵀ"), (1, n, n, n), (false, true), false));
+        benches.push(strict(format!("square {n}, AᵀB"), (1, n, n, n), (true, false), false));
+        benches.push(strict(format!("square {n}, ABᵀ"), (1, n, n, n), (false, true), false));
+    }
+    for n in [1024, 4096, 8192] {
+        benches.push(square(n).in_f16());
+        benches.push(product_bench(format!("square {n}, fast"), (1, n, n, n), plain, false, Precision::Fast));
     }
     benches.extend([
-        product_bench("1024x128 by 128x64".into(), (1, 1024, 128, 64), plain, false),
-        product_bench("8192x512 by 512x64".into(), (1, 8192, 512, 64), plain, false),
-        product_bench("64 of 32x32".into(), (64, 32, 32, 32), plain, false),
-        product_bench("64 of 64x64".into(), (64, 64, 64, 64), plain, false),
-        product_bench("square 256, both".into(), (1, 256, 256, 256), plain, true),
-        product_bench("square 2048, both".into(), (1, 2048, 2048, 2048), plain, true),
+        strict("1024x128 by 128x64".into(), (1, 1024, 128, 64), plain, false),
+        strict("8192x512 by 512x64".into(), (1, 8192, 512, 64), plain, false),
+        strict("64 of 32x32".into(), (64, 32, 32, 32), plain, false),
+        strict("64 of 64x64".into(), (64, 64, 64, 64), plain, false),
+        strict("square 256, both".into(), (1, 256, 256, 256), plain, true),
+        strict("square 2048, both".into(), (1, 2048, 2048, 2048), plain, true),
     ]);
     benches
 }

@@ -171,7 +171,7 @@ fn forward(inputs: &[&Tensor], options: &InfoNceOptions) -> Result<Forward> {
             (host(shape(&problem), dtype, loss)?, kept)
         }
         Device::Gpu(gpu) => {
-            let (loss, kept) = sweep::forward(gpu, [&x, &y, &log_scale], others, &problem, scratch)?;
+            let (loss, kept) = sweep::forward(gpu, [&x, &y, &log_scale], others, &problem, options.means())?;
             (cast(&loss.reshape(shape(&problem))?, dtype)?, kept)
         }
     };
@@ -201,7 +201,7 @@ fn backward(options: &InfoNceOptions, saved: &Saved<'_>) -> Result<Vec<Option<Te
             cpu::info_nce_backward(three, others, saved.kept, &upstream, needs, &problem, scratch)?
         }
         Device::Gpu(gpu) => {
-            sweep::backward(gpu, three, others, saved.kept, &upstream, needs, &problem, scratch)?
+            sweep::backward(gpu, three, others, saved.kept, &upstream, needs, &problem, options.means())?
         }
     };
     // ∂t = ⟨X, ∂X⟩ and the same of what rows have to themselves: no pass over the logits.

@@ -1,6 +1,7 @@
 //! What can be asked of a softmax loss, and what cannot.
 
-use super::{check_floats, check_shape};
+use super::logit_blocks::Means;
+use super::{Precision, check_floats, check_shape};
 use crate::error::{Error, Result};
 use crate::reference::Reduction;
 use crate::tensor::Tensor;
@@ -75,6 +76,8 @@ pub struct InfoNceOptions {
     /// Bytes of scratch for one block of similarities; a discrete GPU takes 16 times as much. The answer does not depend on
     /// it beyond rounding.
     pub scratch_bytes: usize,
+    /// How exact the products of f32 on a GPU have to be.
+    pub precision: Precision,
 }
 
 impl Default for InfoNceOptions {
@@ -90,7 +93,14 @@ impl Default for InfoNceOptions {
             exclude_self: false,
             reduction: Reduction::Mean,
             scratch_bytes: 16 << 20,
+            precision: Precision::Strict,
         }
+    }
+}
+
+impl InfoNceOptions {
+    pub(super) fn means(&self) -> Means {
+        Means { scratch_bytes: self.scratch_bytes, precision: self.precision }
     }
 }
 

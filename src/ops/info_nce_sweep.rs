@@ -6,7 +6,7 @@ use super::info_nce_kernels::{
 };
 use super::line_codes::{kept_rows, on_device};
 use super::logit_blocks::{
-    add_products, block_bytes, block_of, copied, put_block, scratch, similarities, uninit,
+    Means, add_products, block_bytes, block_of, copied, put_block, scratch, similarities, uninit,
 };
 use super::{Reduce, ReduceOptions, dispatch, groups, reduce, ways};
 use crate::dtype::DType;
@@ -76,18 +76,18 @@ pub(super) fn forward(
     [x, y, log_scale]: [&Tensor; 3],
     [extra, soft]: [Option<&Tensor>; 2],
     problem: &InfoNce,
-    scratch_bytes: usize,
+    means: Means,
 ) -> Result<(Tensor, Vec<Tensor>)> {
     let (x, y) = (&kept_rows(x, &problem.rows)?, &kept_rows(y, &problem.cols)?);
     let (row_codes, col_codes) = (on_device(&problem.rows, log_scale)?, on_device(&problem.cols, log_scale)?);
     let mut rows = Lines::new(x, problem.n)?;
     let mut cols = if problem.symmetric { Some(Lines::new(x, problem.m)?) } else { None };
-    let bytes = block_bytes(gpu, scratch_bytes);
+    let bytes = block_bytes(gpu, means.scratch_bytes);
     let scratch = scratch(x, (problem.n, problem.m), bytes)?;
     let mut kept_sims = None;
     for block in problem.blocks(bytes) {
         let (first_row, rows_now, _, cols_now) = block;
-        let sims = &similarities(gpu, [x, y], &scratch, block)?;
+        let sims = &similarities(gpu, [x, y], &scratch, block, means.precision)?;
         let (soft, soft_flag) = &weights(soft, log_scale, block)?;
         let params = params(problem, block);
         let params = Params { flags: params.flags | soft_flag, ..params };
@@ -177,7 +177,7 @@ pub(super) fn backward(
     upstream: &Tensor,
     [needs_x, needs_y]: [bool; 2],
     problem: &InfoNce,
-    scratch_bytes: usize,
+    means: Means,
 ) -> Result<[Option<Tensor>; 3]> {
     let (of_lines, rest) = kept.split_at(if problem.symmetric { 8 } else { 4 });
     let factors: Vec<_> = of_lines
@@ -194,17 +194,17 @@ pub(super) fn backward(
     let (x, y) = (&kept_rows(x, &problem.rows)?, &kept_rows(y, &problem.cols)?);
     let sum = |like: &Tensor, needed: bool| needed.then(|| uninit(like, like.shape())).transpose();
     let (mut dx, mut dy) = (sum(x, needs_x)?, sum(y, needs_y)?);
-    let bytes = block_bytes(gpu, scratch_bytes);
+    let bytes = block_bytes(gpu, means.scratch_bytes);
     let scratch = if rest.len() > 2 { None } else { Some(scratch(x, (problem.n, problem.m), bytes)?) };
     for block in problem.blocks(bytes) {
         let sims = &match (&scratch, rest.get(2)) {
-            (Some(scratch), _) => similarities(gpu, [x, y], scratch, block)?,
+            (Some(scratch), _) => similarities(gpu, [x, y], scratch, block, means.precision)?,
             (None, kept) => copied(kept.expect("what is not made again was kept"))?,
         };
         let (soft, soft_flag) = &weights(soft, log_scale, block)?;
         let params = params(problem, block);
         turn(&Params { flags: params.flags | soft_flag, ..params }, soft, sims)?;
-        add_products(gpu, sims, [x, y], [&mut dx, &mut dy], block)?;
+        add_products(gpu, sims, [x, y], [&mut dx, &mut dy], block, means.precision)?;
     }
     let own = |params: &Params, block: &Tensor| turn(params, log_scale, block);
     let dextra = extra.map(|extra| own_gradient(extra, problem, bytes, own)).transpose()?;

@@ -2,7 +2,7 @@
 
 use super::add;
 use super::concat::{copy, put, slice};
-use super::matmul::{self, MatmulOptions};
+use super::matmul::{self, MatmulOptions, Precision};
 use super::matmul_dispatch::{self, Product};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -10,23 +10,32 @@ use crate::gpu::Gpu;
 use crate::reference::{Block, LogitBlock, MatmulShape, block_size};
 use crate::tensor::Tensor;
 
+/// Memory for a block, and how exact its products have to be.
+#[derive(Clone, Copy)]
+pub(super) struct Means {
+    pub scratch_bytes: usize,
+    pub precision: Precision,
+}
+
 /// `S = X[first_row..] Y[first_col..]ᵀ` of one block, in the scratch where a binding spans x and y.
 pub(super) fn similarities(
     gpu: &Gpu,
     [x, y]: [&Tensor; 2],
     scratch: &Tensor,
     (first_row, rows, first_col, cols): LogitBlock,
+    precision: Precision,
 ) -> Result<Tensor> {
     let d = x.shape()[1];
     if x.is_split() || y.is_split() {
         let (x, y) =
             (slice(x, 0, &(first_row..first_row + rows))?, slice(y, 0, &(first_col..first_col + cols))?);
-        return matmul::matmul(&x, &y, None, &MatmulOptions { transpose_b: true, ..Default::default() });
+        let options = MatmulOptions { transpose_b: true, precision, ..Default::default() };
+        return matmul::matmul(&x, &y, None, &options);
     }
     let (a_strides, b_strides) = ((d, 1), (1, d));
     let shape = MatmulShape { m: rows, n: cols, k: d, a_strides, b_strides, ..MatmulShape::default() };
     let (a_offset, b_offset) = (first_row * d, first_col * d);
-    let product = Product { scale: 1., a_offset, b_offset, ..Product::default() };
+    let product = Product { scale: 1., a_offset, b_offset, precision, ..Product::default() };
     matmul_dispatch::dispatch(gpu, x, y, scratch, &shape, &product)?;
     Ok(scratch.clone())
 }
@@ -39,13 +48,16 @@ pub(super) fn add_products(
     [x, y]: [&Tensor; 2],
     [dx, dy]: [&mut Option<Tensor>; 2],
     (first_row, rows, first_col, cols): LogitBlock,
+    precision: Precision,
 ) -> Result<()> {
     let size = (rows, cols);
     if let Some(dx) = dx {
-        add_product(gpu, (block, false), (y, first_col), (dx, first_row), size, first_col > 0)?;
+        let how = (first_col > 0, precision);
+        add_product(gpu, (block, false), (y, first_col), (dx, first_row), size, how)?;
     }
     if let Some(dy) = dy {
-        add_product(gpu, (block, true), (x, first_row), (dy, first_col), size, first_row > 0)?;
+        let how = (first_row > 0, precision);
+        add_product(gpu, (block, true), (x, first_row), (dy, first_col), size, how)?;
     }
     Ok(())
 }
@@ -58,12 +70,12 @@ fn add_product(
     (other, second): (&Tensor, usize),
     (sum, first): (&mut Tensor, usize),
     (rows, cols): (usize, usize),
-    accumulate: bool,
+    (accumulate, precision): (bool, Precision),
 ) -> Result<()> {
     let (m, k, n) = if transposed { (cols, rows, sum.shape()[1]) } else { (rows, cols, sum.shape()[1]) };
     if other.is_split() || sum.is_split() {
         let (block, other) = (block.reshape(&[rows, cols])?, slice(other, 0, &(second..second + k))?);
-        let options = MatmulOptions { transpose_a: transposed, ..Default::default() };
+        let options = MatmulOptions { transpose_a: transposed, precision, ..Default::default() };
         let product = matmul::matmul(&block, &other, None, &options)?;
         let own = || slice(sum, 0, &(first..first + m));
         let product = if accumulate { add(&own()?, &product)? } else { product };
@@ -72,7 +84,7 @@ fn add_product(
     let a_strides = if transposed { (1, cols) } else { (cols, 1) };
     let shape = MatmulShape { m, n, k, a_strides, b_strides: (n, 1), ..MatmulShape::default() };
     let (b_offset, out_offset) = (second * n, first * n);
-    let product = Product { scale: 1., accumulate, b_offset, out_offset, ..Product::default() };
+    let product = Product { scale: 1., accumulate, b_offset, out_offset, precision, ..Product::default() };
     matmul_dispatch::dispatch(gpu, block, other, sum, &shape, &product)
 }
 

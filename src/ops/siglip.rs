@@ -16,10 +16,10 @@
 
 use super::info_nce::{Targets, dot};
 use super::line_codes::{codes, flags, kept_rows, on_device, without_lost};
-use super::logit_blocks::{add_products, block_bytes, scratch, similarities, uninit};
+use super::logit_blocks::{Means, add_products, block_bytes, scratch, similarities, uninit};
 use super::{
-    Forward, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, dispatch, expect_inputs,
-    host, reduce, scale, stats_dtype,
+    Forward, Precision, Reduce, ReduceOptions, Rule, Saved, cast, check_floats, check_shape, dispatch,
+    expect_inputs, host, reduce, scale, stats_dtype,
 };
 use crate::cpu;
 use crate::device::Device;
@@ -102,6 +102,8 @@ pub struct SiglipOptions {
     /// Bytes of scratch for one block of similarities; a discrete GPU takes 16 times as much. The answer does not depend on
     /// it beyond rounding.
     pub scratch_bytes: usize,
+    /// How exact the products of f32 on a GPU have to be.
+    pub precision: Precision,
 }
 
 impl Default for SiglipOptions {
@@ -112,7 +114,14 @@ impl Default for SiglipOptions {
             keep_cols: None,
             reduction: Reduction::Mean,
             scratch_bytes: 16 << 20,
+            precision: Precision::Strict,
         }
+    }
+}
+
+impl SiglipOptions {
+    pub(super) fn means(&self) -> Means {
+        Means { scratch_bytes: self.scratch_bytes, precision: self.precision }
     }
 }
 
@@ -163,7 +172,7 @@ pub fn siglip(
             let loss = cpu::siglip([&x, &y, &log_scale, &bias], &problem, options.scratch_bytes);
             return host(&shape, dtype, loss);
         }
-        Device::Gpu(gpu) => losses(gpu, [&x, &y, &log_scale, &bias], &problem, options.scratch_bytes)?,
+        Device::Gpu(gpu) => losses(gpu, [&x, &y, &log_scale, &bias], &problem, options.means())?,
     };
     if problem.reduction == Reduction::None {
         return cast(&loss, dtype);
@@ -243,14 +252,14 @@ fn prepared([x, y, log_scale]: [&Tensor; 3], problem: &Siglip) -> Result<[Tensor
 }
 
 /// The loss of each row.
-fn losses(gpu: &Gpu, inputs: [&Tensor; 4], problem: &Siglip, scratch_bytes: usize) -> Result<Tensor> {
+fn losses(gpu: &Gpu, inputs: [&Tensor; 4], problem: &Siglip, means: Means) -> Result<Tensor> {
     let [x, y, log_scale, bias] = inputs;
     let [x, y, row_codes, col_codes] = &prepared([x, y, log_scale], problem)?;
     let losses = uninit(x, &[problem.n])?;
-    let (size, bytes) = ((problem.n, problem.m), block_bytes(gpu, scratch_bytes));
+    let (size, bytes) = ((problem.n, problem.m), block_bytes(gpu, means.scratch_bytes));
     let scratch = scratch(x, size, bytes)?;
     for block in blocks(size, bytes) {
-        let sims = &similarities(gpu, [x, y], &scratch, block)?;
+        let sims = &similarities(gpu, [x, y], &scratch, block, means.precision)?;
         let tensors = [sims, log_scale, bias, row_codes, col_codes, &losses];
         dispatch(gpu, &FORWARD, Variant::of(DType::F32), &params(problem, block), &tensors, block.1 as u64)?;
     }
@@ -278,7 +287,7 @@ fn backward(options: &SiglipOptions, saved: &Saved<'_>) -> Result<Vec<Option<Ten
     let needs = [saved.needs[0] || saved.needs[2], saved.needs[1]];
     let (dx, dy, db) = match x.device() {
         Device::Cpu => cpu::siglip_backward(inputs, upstream, needs, &problem, options.scratch_bytes)?,
-        Device::Gpu(gpu) => gradients(gpu, inputs, upstream, needs, &problem, options.scratch_bytes)?,
+        Device::Gpu(gpu) => gradients(gpu, inputs, upstream, needs, &problem, options.means())?,
     };
     // ∂t = ⟨X, ∂X⟩: no pass over the logits.
     let dt = dx.as_ref().filter(|_| saved.needs[2]);
@@ -294,19 +303,19 @@ fn gradients(
     upstream: &Tensor,
     [needs_x, needs_y]: [bool; 2],
     problem: &Siglip,
-    scratch_bytes: usize,
+    means: Means,
 ) -> Result<(Option<Tensor>, Option<Tensor>, Tensor)> {
     let [x, y, row_codes, col_codes] = &prepared([x, y, log_scale], problem)?;
     let sum = |like: &Tensor, needed: bool| needed.then(|| uninit(like, like.shape())).transpose();
     let (mut dx, mut dy) = (sum(x, needs_x)?, sum(y, needs_y)?);
     let bias_parts = uninit(x, &[problem.n])?;
-    let (size, bytes) = ((problem.n, problem.m), block_bytes(gpu, scratch_bytes));
+    let (size, bytes) = ((problem.n, problem.m), block_bytes(gpu, means.scratch_bytes));
     let scratch = scratch(x, size, bytes)?;
     for block in blocks(size, bytes) {
-        let sims = &similarities(gpu, [x, y], &scratch, block)?;
+        let sims = &similarities(gpu, [x, y], &scratch, block, means.precision)?;
         let tensors = [upstream, log_scale, bias, row_codes, col_codes, sims, &bias_parts];
         dispatch(gpu, &BACKWARD, Variant::of(DType::F32), &params(problem, block), &tensors, block.1 as u64)?;
-        add_products(gpu, sims, [x, y], [&mut dx, &mut dy], block)?;
+        add_products(gpu, sims, [x, y], [&mut dx, &mut dy], block, means.precision)?;
     }
     let db = reduce(&bias_parts, &ReduceOptions { kind: Reduce::Sum, axis: 0, keep_axis: false })?;
     Ok((dx, dy, db))

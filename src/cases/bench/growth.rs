@@ -3,8 +3,8 @@
 use super::{Bench, Limits, measure};
 use crate::cases::{Run, attention, contrastive};
 use crate::device::Device;
-use crate::dtype::DType;
 use crate::error::Result;
+use crate::ops::Precision;
 
 /// Times and memory of one operation at sizes of a decade.
 ///
@@ -93,8 +93,8 @@ pub fn growth(device: &Device, limits: &Limits, seconds: f64) -> Result<Vec<Grow
     let (widths, of_widths) = (decade(1024), (side(8. * 1024.) as usize / 8 * 8).max(64));
     let lengths = decade(side(14. * 64. * 4.).max(320.) as usize);
     let (of_pairs, of_width) = (scratch(pairs[0] * 64), scratch(of_widths * widths[0]));
-    let by_pairs = |n| contrastive::info_nce_of(n, 64, of_pairs, true);
-    let by_width = |d| contrastive::info_nce_of(of_widths, d, of_width, true);
+    let by_pairs = |n| contrastive::info_nce_of((n, 64), of_pairs, true, Precision::Strict);
+    let by_width = |d| contrastive::info_nce_of((of_widths, d), of_width, true, Precision::Strict);
     let by_length = |length| attention::attention_of((1, 4), (length, length, 64), false, true);
     Ok(vec![
         series(device, ("info_nce", "pairs"), pairs, (2., 1.), &by_pairs)?,
@@ -124,7 +124,7 @@ fn series(
 fn peak(device: &Device, bench: &Bench) -> Result<Option<u64>> {
     #[cfg(feature = "gpu")]
     if let Device::Gpu(gpu) = device {
-        let (case, run) = (bench.case(), Run::under_test(device, DType::F32));
+        let (case, run) = (bench.case(), Run::under_test(device, bench.dtype));
         let inputs = case.inputs.iter().map(|input| run.tensor(input)).collect::<Result<Vec<_>>>()?;
         // The first run makes the upstream gradients.
         drop((case.run)(&run, &inputs)?);

@@ -35,8 +35,10 @@ pub struct Bench {
     pub name: String,
     /// Floating-point operations, counting a product of m × k by k × n as 2 m n k; 0 where none are counted.
     pub flops: f64,
-    /// Bytes of inputs and results in f32, about: each counted once.
+    /// Bytes of inputs and results, about: each counted once.
     pub bytes: f64,
+    /// The type of its tensors.
+    pub dtype: DType,
     make: Box<dyn Fn() -> Case + Send + Sync>,
 }
 
@@ -47,7 +49,13 @@ impl Bench {
         elements: usize,
         make: impl Fn() -> Case + Send + Sync + 'static,
     ) -> Bench {
-        Bench { name: name.into(), flops, bytes: 4. * elements as f64, make: Box::new(make) }
+        let (bytes, dtype) = (4. * elements as f64, DType::F32);
+        Bench { name: name.into(), flops, bytes, dtype, make: Box::new(make) }
+    }
+
+    /// The same with its tensors in f16.
+    pub(super) fn in_f16(self) -> Bench {
+        Bench { name: self.name + ", f16", bytes: self.bytes / 2., dtype: DType::F16, ..self }
     }
 
     /// The case with its inputs. Example: [`Bench`].
@@ -87,7 +95,7 @@ const BETWEEN_WAITS: f64 = 3e-3;
 const WINDOW: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Times a bench in f32: one cold run, then warm ones for a quarter of a second: three at least, where those take no
+/// Times a bench: one cold run, then warm ones for a quarter of a second: three at least, where those take no
 /// more than two seconds. Inputs are uploaded before.
 ///
 /// Recording a case, submitting it and waiting for it takes a GPU about 0.1 ms, more than a small kernel. So a case that takes
@@ -97,7 +105,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Errors: the device's. Example: [`Measurement`].
 #[cfg(not(target_arch = "wasm32"))]
 pub fn measure(device: &Device, bench: &Bench) -> Result<Measurement> {
-    let (case, run) = (bench.case(), Run::under_test(device, DType::F32));
+    let (case, run) = (bench.case(), Run::under_test(device, bench.dtype));
     let inputs = case.inputs.iter().map(|input| run.tensor(input)).collect::<Result<Vec<_>>>()?;
     device.wait()?;
     let mut moved = 0;
@@ -162,7 +170,7 @@ pub fn benches(wanted: impl Fn(&str, &str) -> bool) -> Vec<(&'static str, Bench)
 }
 
 /// Times these benches, and lists those left out of which one run would take longer than `seconds` at the device's limits;
-/// `each` hears of every line as it comes. A bench that ends in an error is a line that says so.
+/// `each` hears of every line as it comes. Benches in a type that the device does not have are no lines. A bench that ends in an error is a line that says so.
 ///
 /// ```
 /// use crossmodal::{Device, cases::{self, Limits, Outcome}};
@@ -181,7 +189,7 @@ pub fn bench(
     each: &mut dyn FnMut(&Line),
 ) -> Vec<Line> {
     let mut lines = vec![];
-    for (op, bench) in benches {
+    for (op, bench) in benches.iter().filter(|(_, bench)| device.supports(bench.dtype)) {
         // Making a number on the host, in f64, takes it about 20 ns; it is done once for several runs.
         let expected = limits.seconds(bench).max(bench.bytes / 4. * 20e-9 / 10.);
         let outcome = if expected > seconds {
