@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crossmodal::Device;
-use crossmodal::cases::{self, Growth, Limits, Line, Outcome};
+use crossmodal::cases::{self, Beside, Growth, Limits, Line, Outcome};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// How time and memory of info_nce and attention grow, no table
     #[arg(long, conflicts_with_all = ["op", "shape"])]
     growth: bool,
+    /// info_nce and attention beside their products, softmax beside a copy
+    #[arg(long, conflicts_with_all = ["op", "shape", "seconds", "growth"])]
+    beside: bool,
     /// Also write everything with machine and date, as .md or .json
     #[arg(long, value_name = "FILE", value_parser = results::file)]
     results: Option<PathBuf>,
@@ -81,6 +84,8 @@ pub(crate) fn run(args: &Args) -> Ended {
     let mut report = results::report(&device, &limits);
     if args.growth {
         report["growth"] = growth(args, &device, &limits, &bar)?;
+    } else if args.beside {
+        report["beside"] = beside(args, &device, &limits, &bar)?;
     } else {
         report["cases"] = table(args, &device, &limits, &benches, &bar)?;
     }
@@ -133,6 +138,34 @@ fn case(line: &Line, limits: &Limits) -> Value {
         Outcome::LeftOut(seconds) => json!({ "op": line.op, "case": line.case, "left_out_seconds": seconds }),
         Outcome::Failed(why) => json!({ "op": line.op, "case": line.case, "failed": why }),
     }
+}
+
+/// Fused operations and what they cannot do without.
+fn beside(args: &Args, device: &Device, limits: &Limits, bar: &ProgressBar) -> Result<Value, Failure> {
+    bar.set_message("operations beside their parts, in turn");
+    let all = cases::beside(device, limits)?;
+    if !args.json {
+        let head = ["operation", "ms", "beside", "ms", "ratio"].map(String::from).to_vec();
+        let row = |one: &Beside| {
+            let ms = |seconds: f64| table::digits(1e3 * seconds);
+            vec![
+                one.what.clone(),
+                ms(one.seconds),
+                one.parts.clone(),
+                ms(one.of_parts),
+                format!("{:.2}", one.ratio()),
+            ]
+        };
+        let rows: Vec<_> = std::iter::once(head).chain(all.iter().map(row)).collect();
+        bar.suspend(|| output::print(&table::columns(1, &rows)))?;
+    }
+    let json = |one: &Beside| {
+        json!({
+            "operation": one.what, "seconds": one.seconds, "beside": one.parts,
+            "seconds_of_parts": one.of_parts, "ratio": one.ratio(),
+        })
+    };
+    Ok(Value::Array(all.iter().map(json).collect()))
 }
 
 /// The exponents, each beneath what they were fitted to.

@@ -99,6 +99,19 @@ fn markdown(report: &Value) -> String {
         out += "|---|---|---:|---:|---:|---:|---:|---:|\n";
         cases.iter().for_each(|case| out += &line(case));
     }
+    if let Some(all) = report["beside"].as_array() {
+        out += "\n| operation | ms | beside | ms | ratio |\n|---|---:|---|---:|---:|\n";
+        for one in all {
+            out += &format!(
+                "| {} | {} | {} | {} | {} |\n",
+                one["operation"].as_str().unwrap_or_default(),
+                number(&one["seconds"], 1e3),
+                one["beside"].as_str().unwrap_or_default(),
+                number(&one["seconds_of_parts"], 1e3),
+                number(&one["ratio"], 1.)
+            );
+        }
+    }
     if let Some(growths) = report["growth"].as_array() {
         out += "\n| operation | size | sizes | ms | MiB | exponent of time | of memory |\n|---|---|---|---|---|---|---|\n";
         growths.iter().for_each(|growth| out += &growth_line(growth));

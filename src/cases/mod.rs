@@ -27,12 +27,12 @@ mod rowwise;
 mod tolerance;
 mod verify;
 
-#[cfg(not(target_arch = "wasm32"))]
-pub use bench::growth;
 pub use bench::{
-    Bench, Growth, Limits, Line, Measurement, Outcome, Table, bench, benches, exponent, measure, patience,
-    table_head,
+    Bench, Beside, Growth, Limits, Line, Measurement, Outcome, Table, bench, benches, exponent, measure,
+    patience, table_head,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub use bench::{beside, growth};
 pub use input::{Input, Run};
 pub use tolerance::Tolerance;
 pub use verify::{Verdict, verify_case, verify_row};

@@ -238,7 +238,7 @@ pub(super) fn cosine_similarity() -> Vec<Case> {
 }
 
 /// A product of m × k by k × n, or so many of them: the forward alone, and with the backward where `both`.
-fn product_bench(
+pub(super) fn product_bench(
     name: String,
     (batch, m, k, n): (usize, usize, usize, usize),
     (transpose_a, transpose_b): (bool, bool),

@@ -180,19 +180,30 @@ pub(super) fn reduce() -> Vec<Case> {
 }
 
 /// Short, medium and long rows: the forward alone, and with the backward.
+/// The forward of an operation on logits, or both ways. An exponential, a subtraction, a sum and a maximum an element forward, about
+/// as much backward; `out` elements come out.
+fn logits_of(rule: &'static Rule<()>, (rows, cols): (usize, usize), out: usize, both: bool) -> Bench {
+    let all = rows * cols;
+    let make = move || {
+        let inputs = vec![Input::uniform("logits", &[rows, cols], 4.)];
+        if both { of_rule("both", rule, (), inputs, EXACT) } else { of_forward(rule, (), inputs) }
+    };
+    let (name, times) = if both { (", both", 2) } else { ("", 1) };
+    Bench::new(format!("[{rows}, {cols}]{name}"), (4 * times * all) as f64, times * (all + out), make)
+}
+
 fn logits_bench(rule: &'static Rule<()>, result: fn(usize, usize) -> usize) -> Vec<Bench> {
-    let mut benches = vec![];
-    for (rows, cols) in [(512, 512), (64, 4096), (2048, 10), (262_144, 128), (8192, 4096), (512, 65_536)] {
-        let input = move || vec![Input::uniform("logits", &[rows, cols], 4.)];
-        let (all, out) = (rows * cols, result(rows, cols));
-        // An exponential, a subtraction, a sum and a maximum an element forward, about as much backward.
-        let forward = move || of_forward(rule, (), input());
-        let both = move || of_rule("both", rule, (), input(), EXACT);
-        let name = format!("[{rows}, {cols}]");
-        benches.push(Bench::new(name.clone(), 4. * all as f64, all + out, forward));
-        benches.push(Bench::new(name + ", both", 8. * all as f64, 2 * all + 2 * out, both));
-    }
-    benches
+    let sizes = [(512, 512), (64, 4096), (2048, 10), (262_144, 128), (8192, 4096), (512, 65_536)];
+    let of = |(rows, cols)| [false, true].map(|both| logits_of(rule, (rows, cols), result(rows, cols), both));
+    sizes.into_iter().flat_map(of).collect()
+}
+
+pub(super) fn softmax_of((rows, cols): (usize, usize)) -> Bench {
+    logits_of(&SOFTMAX, (rows, cols), rows * cols, false)
+}
+
+pub(super) fn log_sum_exp_of((rows, cols): (usize, usize)) -> Bench {
+    logits_of(&LOG_SUM_EXP, (rows, cols), rows, false)
 }
 
 pub(super) fn softmax_bench() -> Vec<Bench> {

@@ -1,9 +1,13 @@
 //! Benches: cases timed warm, on data that is not zero, the results read by no one, beside what the device can do.
 
+mod beside;
 mod growth;
 mod limits;
 mod line;
 
+pub use beside::Beside;
+#[cfg(not(target_arch = "wasm32"))]
+pub use beside::beside;
 #[cfg(not(target_arch = "wasm32"))]
 pub use growth::growth;
 pub use growth::{Growth, exponent};
