@@ -22,7 +22,8 @@ class Peer:
         return {"peer": self.NAME, "version": numpy.__version__, "device": "cpu", "blas": name}
 
     def variants(self, shape, compiled):
-        return ["f32"]
+        # It has no f16 product worth the name, and no parts.
+        return [] if "ours" in shape else ["f32"]
 
     def prepare(self, shape, variant):
         return {"matmul": self.matmul, "info_nce": self.info_nce, "attention": self.attention}[shape["op"]](shape)

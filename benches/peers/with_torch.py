@@ -47,6 +47,10 @@ class Peer:
     def variants(self, shape, compiled):
         """In the order of their importance."""
         names = (ON_GPU if self.on_gpu else ON_CPU)[shape["op"]]
+        # What ours does in another arithmetic is compared with what comes nearest.
+        near = {"f16": ["f16"], "fast": ["f32", "tf32"]}.get(shape.get("ours"))
+        if near:
+            names = [name for name in names if name.split()[-1] in near]
         return [name for name in names if compiled or not name.startswith("compiled")]
 
     def prepare(self, shape, variant):

@@ -2,6 +2,8 @@
 
 use crate::python::Python;
 use crate::report::{Entry, Peer, Report};
+#[cfg(feature = "burn")]
+use crate::shapes::Arithmetic;
 use crate::shapes::Shape;
 use crate::side::{Outcome, Side, difference};
 use crate::timing::alternate;
@@ -45,7 +47,8 @@ impl Peers {
 
     fn prepare(&self, shape: &Shape, inputs: &[data::Array]) -> Vec<(&'static str, Outcome<Box<dyn Side>>)> {
         #[cfg(feature = "burn")]
-        if let Some((device, adapter)) = &self.burn {
+        // burn is compared in f32 alone.
+        if let (Some((device, adapter)), Arithmetic::F32) = (&self.burn, shape.ours) {
             return vec![("burn", with_burn::prepare(device, adapter, &shape.work, inputs))];
         }
         let _ = (shape, inputs);
@@ -65,7 +68,7 @@ impl Peers {
 pub(crate) fn measure(device: &Device, peers: &Peers, shape: &Shape, seconds: f64) -> Entry {
     let inputs = data::inputs(&shape.work);
     let mut entry = Entry { shape: shape.clone(), ours: Err(String::new()), peak: None, peers: vec![] };
-    match ours::prepare(device, &shape.work, &inputs) {
+    match ours::prepare(device, shape, &inputs) {
         Err(reason) => entry.ours = Err(reason),
         Ok(side) => {
             let (mut sides, mut names) = (vec![side], vec![]);

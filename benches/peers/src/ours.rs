@@ -1,30 +1,34 @@
 //! crossmodal's side.
 
 use crate::data::Array;
-use crate::shapes::{Transpose, Work};
+use crate::shapes::{Arithmetic, Shape, Transpose, Work};
 use crate::side::{Outcome, Side};
 use crossmodal::autograd::Tape;
 use crossmodal::ops::attention::ATTENTION;
 use crossmodal::ops::info_nce::INFO_NCE;
 use crossmodal::ops::{
-    AttentionOptions, Indices, InfoNceOptions, MatmulOptions, attention, concat, gather, matmul,
+    AttentionOptions, Indices, InfoNceOptions, MatmulOptions, Precision, attention, cast, concat, gather,
+    matmul,
 };
-use crossmodal::{Device, Result, Tensor};
+use crossmodal::{DType, Device, Result, Tensor};
 
 pub(crate) struct Ours {
     work: Work,
+    precision: Precision,
     inputs: Vec<Tensor>,
     first: Indices,
 }
 
 /// Uploads the inputs.
-pub(crate) fn prepare(device: &Device, work: &Work, inputs: &[Array]) -> Outcome<Box<dyn Side>> {
-    let upload = |array: &Array| Tensor::from_slice(device, &array.shape, &array.values);
+pub(crate) fn prepare(device: &Device, shape: &Shape, inputs: &[Array]) -> Outcome<Box<dyn Side>> {
+    let dtype = if shape.ours == Arithmetic::F16 { DType::F16 } else { DType::F32 };
+    let precision = if shape.ours == Arithmetic::Fast { Precision::Fast } else { Precision::Strict };
+    let upload = |array: &Array| cast(&Tensor::from_slice(device, &array.shape, &array.values)?, dtype);
     let open = || {
         let inputs = inputs.iter().map(upload).collect::<Result<_>>()?;
         let first = Indices::new(device, &[0])?;
         device.wait()?;
-        Ok(Ours { work: *work, inputs, first })
+        Ok(Ours { work: shape.work, precision, inputs, first })
     };
     open().map(|side| Box::new(side) as Box<dyn Side>).map_err(|e: crossmodal::Error| e.to_string())
 }
@@ -34,13 +38,13 @@ impl Side for Ours {
         let firsts = || {
             let column = |result: &Tensor| gather(&result.reshape(&[result.len(), 1])?, &self.first);
             let firsts = self.run()?.iter().map(column).collect::<Result<Vec<_>>>()?;
-            concat(&firsts.iter().collect::<Vec<_>>(), 0)?.to_vec()
+            cast(&concat(&firsts.iter().collect::<Vec<_>>(), 0)?, DType::F32)?.to_vec()
         };
         firsts().map_err(|e| e.to_string())
     }
 
     fn results(&mut self) -> Outcome<Vec<Vec<f32>>> {
-        let all = || self.run()?.iter().map(Tensor::to_vec).collect::<Result<_>>();
+        let all = || self.run()?.iter().map(|one| cast(one, DType::F32)?.to_vec()).collect::<Result<_>>();
         all().map_err(|e| e.to_string())
     }
 }
@@ -52,6 +56,7 @@ impl Ours {
                 let options = MatmulOptions {
                     transpose_a: product.transpose == Transpose::A,
                     transpose_b: product.transpose == Transpose::B,
+                    precision: self.precision,
                     ..MatmulOptions::default()
                 };
                 Ok(vec![matmul(&self.inputs[0], &self.inputs[1], None, &options)?])
@@ -69,7 +74,8 @@ impl Ours {
     fn info_nce(&self) -> Result<Vec<Tensor>> {
         let tape = Tape::new();
         let [x, y, log_scale] = [0, 1, 2].map(|i| tape.leaf(&self.inputs[i]));
-        let loss = tape.apply(&INFO_NCE, InfoNceOptions::default(), &[&x, &y, &log_scale])?;
+        let options = InfoNceOptions { precision: self.precision, ..InfoNceOptions::default() };
+        let loss = tape.apply(&INFO_NCE, options, &[&x, &y, &log_scale])?;
         let gradients = tape.backward(&loss)?;
         let of_leaves = [&x, &y, &log_scale].into_iter().filter_map(|leaf| gradients.get(leaf).cloned());
         Ok(std::iter::once(loss.value().clone()).chain(of_leaves).collect())

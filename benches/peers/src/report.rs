@@ -81,7 +81,7 @@ impl Report {
         format!(
             "# Beside the peers, {date}\n\n{machine}, {cores} cores; adapter {adapter}, driver {driver}; {versions}.\n\n\
              Medians of calls in turn, each until a value of every result is on the host. A ratio over 1: crossmodal, in \
-             f32, is faster.\n\n"
+             strict f32 unless the shape's name says f16 or fast, is faster.\n\n"
         )
     }
 

@@ -15,8 +15,23 @@ pub(crate) struct Shape {
     pub priority: u32,
     /// The work of the formula in 10⁹ floating-point operations, whatever an implementation does beyond it.
     pub gflop: f64,
+    /// In which arithmetic ours computes; a peer's stands in its name.
+    #[serde(default)]
+    pub ours: Arithmetic,
     #[serde(flatten)]
     pub work: Work,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Arithmetic {
+    /// Strict f32.
+    #[default]
+    F32,
+    /// f16 stored, sums in f32.
+    F16,
+    /// f32 in two parts of f16 where the device has matrix units.
+    Fast,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
