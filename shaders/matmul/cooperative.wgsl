@@ -1,6 +1,7 @@
 // A tile of the product to a workgroup, four by four blocks of it to a subgroup, by the device's matrix units: f16 in, f32 sums.
-// Both operands are lines of f16 along the inner axis (pack.wgsl) or lie so already. They come through workgroup memory,
-// DEPTH at a time, and what comes next is on its way while the units work.
+// Both operands are lines of f16 along the inner axis (pack.wgsl) or lie so already. How they come to the units is another
+// file's: `begin` and `bring` say what happens before the first step of DEPTH and before each, `left_at` and `right_at` give
+// a subgroup's blocks.
 // Of operands in two parts the products of the small ones with the large ones come first, then those of the large ones.
 @group(0) @binding(1) var<storage, read> a: array<vec4<elem>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<elem>>;
@@ -14,76 +15,32 @@ const ROWS: u32 = 4u * SIDE * SUBGROUPS_DOWN;
 const COLS: u32 = 4u * SIDE * SUBGROUPS_ACROSS;
 const DEPTH: u32 = 2u * SIDE;
 const FOURS: u32 = DEPTH / 4u;
-// Sixteen bytes behind each line: lines lie in different banks.
-const STRIDE: u32 = FOURS + 2u;
-const LINES_AT_ONCE: u32 = THREADS / FOURS;
-const LOADS_OF_A: u32 = ROWS / LINES_AT_ONCE;
-const LOADS_OF_B: u32 = COLS / LINES_AT_ONCE;
-// Which product of parts.
+// Products of parts.
 const PRODUCTS: u32 = select(1u, 3u, PARTS == 2u);
 const BLOCK_FOURS: u32 = SIDE * SIDE / 4u;
 
-var<workgroup> lines_of_a: array<vec4<elem>, ROWS * STRIDE>;
-var<workgroup> lines_of_b: array<vec4<elem>, COLS * STRIDE>;
 var<workgroup> sums: array<vec4<f32>, SUBGROUPS_DOWN * SUBGROUPS_ACROSS * BLOCK_FOURS>;
 
-// Eight vectors of an operand on their way to workgroup memory.
-struct Loads {
-    v0: vec4<elem>,
-    v1: vec4<elem>,
-    v2: vec4<elem>,
-    v3: vec4<elem>,
-    v4: vec4<elem>,
-    v5: vec4<elem>,
-    v6: vec4<elem>,
-    v7: vec4<elem>,
+// A workgroup's tile and an invocation's place in it. Where operands begin is counted in vectors of four.
+struct Tile {
+    begin: vec2<u32>,
+    // The tile's first row and column.
+    row: u32,
+    col: u32,
+    // The subgroup's first ones, from there.
+    down: u32,
+    across: u32,
+    thread: u32,
+    // Of the inner axis, for each product of parts.
+    steps: u32,
 }
 
-// Lines past the edge are the last one again, and are not written.
-fn a_at(start: u32, line: u32, load: u32) -> vec4<elem> {
-    if load >= LOADS_OF_A { return vec4<elem>(); }
-    return a[start + min(line + load * LINES_AT_ONCE, params.m - 1u) * (params.a_row / 4u)];
-}
-
-fn b_at(start: u32, line: u32, load: u32) -> vec4<elem> {
-    if load >= LOADS_OF_B { return vec4<elem>(); }
-    return b[start + min(line + load * LINES_AT_ONCE, params.n - 1u) * (params.b_col / 4u)];
-}
-
-fn loads_of_a(start: u32, line: u32) -> Loads {
-    return Loads(
-        a_at(start, line, 0u), a_at(start, line, 1u), a_at(start, line, 2u), a_at(start, line, 3u),
-        a_at(start, line, 4u), a_at(start, line, 5u), a_at(start, line, 6u), a_at(start, line, 7u),
-    );
-}
-
-fn loads_of_b(start: u32, line: u32) -> Loads {
-    return Loads(
-        b_at(start, line, 0u), b_at(start, line, 1u), b_at(start, line, 2u), b_at(start, line, 3u),
-        b_at(start, line, 4u), b_at(start, line, 5u), b_at(start, line, 6u), b_at(start, line, 7u),
-    );
-}
-
-fn keep_a(at: u32, x: Loads) {
-    let step = LINES_AT_ONCE * STRIDE;
-    lines_of_a[at] = x.v0;
-    if LOADS_OF_A > 1u { lines_of_a[at + step] = x.v1; }
-    if LOADS_OF_A > 2u { lines_of_a[at + 2u * step] = x.v2; lines_of_a[at + 3u * step] = x.v3; }
-    if LOADS_OF_A > 4u {
-        lines_of_a[at + 4u * step] = x.v4; lines_of_a[at + 5u * step] = x.v5;
-        lines_of_a[at + 6u * step] = x.v6; lines_of_a[at + 7u * step] = x.v7;
-    }
-}
-
-fn keep_b(at: u32, x: Loads) {
-    let step = LINES_AT_ONCE * STRIDE;
-    lines_of_b[at] = x.v0;
-    if LOADS_OF_B > 1u { lines_of_b[at + step] = x.v1; }
-    if LOADS_OF_B > 2u { lines_of_b[at + 2u * step] = x.v2; lines_of_b[at + 3u * step] = x.v3; }
-    if LOADS_OF_B > 4u {
-        lines_of_b[at + 4u * step] = x.v4; lines_of_b[at + 5u * step] = x.v5;
-        lines_of_b[at + 6u * step] = x.v6; lines_of_b[at + 7u * step] = x.v7;
-    }
+// Where both operands begin at a step: of the first product A's second part, of the second B's.
+fn begins(tile: Tile, step: u32) -> vec2<u32> {
+    let product = step / tile.steps;
+    let a_part = select(0u, params.a_part / 4u, PARTS == 2u && product == 0u);
+    let b_part = select(0u, params.b_part / 4u, PARTS == 2u && product == 1u);
+    return tile.begin + vec2(a_part, b_part) + step % tile.steps * FOURS;
 }
 
 // Four neighbouring sums. The powers of two that the lines were multiplied by go again, the one that makes it smaller first.
@@ -117,58 +74,43 @@ fn put_block(batch: u32, row: u32, col: u32, subgroup: u32, lane: u32) {
     workgroupBarrier();
 }
 
-fn tile_of_product(tile: u32, thread: u32, subgroup: u32, lane: u32) {
+fn tile_of_product(number: u32, thread: u32, subgroup: u32, lane: u32) {
     let tiles_across = (params.n + COLS - 1u) / COLS;
     let tiles_down = (params.m + ROWS - 1u) / ROWS;
-    let batch = tile / (tiles_across * tiles_down);
+    let batch = number / (tiles_across * tiles_down);
     // Matrix units may not stand behind a return: past the last product everything is past the edge.
-    let own_row = tile % (tiles_across * tiles_down) / tiles_across * ROWS;
+    let own_row = number % (tiles_across * tiles_down) / tiles_across * ROWS;
     let row = select(params.m, own_row, batch < params.batches);
-    let col = tile % tiles_across * COLS;
-    let origin = origins(batch) / 4u;
-    let line = thread / FOURS;
-    let four = thread % FOURS;
-    let to = line * STRIDE + four;
+    let col = number % tiles_across * COLS;
     let down = subgroup / SUBGROUPS_ACROSS * 4u * SIDE;
     let across = subgroup % SUBGROUPS_ACROSS * 4u * SIDE;
+    let steps = params.inner / DEPTH;
+    let tile = Tile(origins(batch) / 4u, row, col, down, across, thread, steps);
 
     var s00 = sum_block(); var s01 = sum_block(); var s02 = sum_block(); var s03 = sum_block();
     var s10 = sum_block(); var s11 = sum_block(); var s12 = sum_block(); var s13 = sum_block();
     var s20 = sum_block(); var s21 = sum_block(); var s22 = sum_block(); var s23 = sum_block();
     var s30 = sum_block(); var s31 = sum_block(); var s32 = sum_block(); var s33 = sum_block();
 
-    let steps = params.inner / DEPTH;
-    // The first product of parts is of A's second.
-    let a_first = origin.x + four + select(0u, params.a_part / 4u, PARTS == 2u);
-    var next_a = loads_of_a(a_first, row + line);
-    var next_b = loads_of_b(origin.y + four, col + line);
+    var coming = begin(tile);
     for (var step = 0u; step < PRODUCTS * steps; step++) {
-        workgroupBarrier();
-        keep_a(to, next_a);
-        keep_b(to, next_b);
-        workgroupBarrier();
-        let coming = min(step + 1u, PRODUCTS * steps - 1u);
-        let product = coming / steps;
-        let at = coming % steps * FOURS + four;
-        let a_part = select(0u, params.a_part / 4u, PARTS == 2u && product == 0u);
-        let b_part = select(0u, params.b_part / 4u, PARTS == 2u && product == 1u);
-        next_a = loads_of_a(origin.x + a_part + at, row + line);
-        next_b = loads_of_b(origin.y + b_part + at, col + line);
+        bring(tile, step, &coming);
+        let begin = begins(tile, step);
         for (var p = 0u; p < FOURS; p += SIDE / 4u) {
-            let a0 = coopLoadT<left_block>(&lines_of_a[down * STRIDE + p], STRIDE);
-            let a1 = coopLoadT<left_block>(&lines_of_a[(down + SIDE) * STRIDE + p], STRIDE);
-            let a2 = coopLoadT<left_block>(&lines_of_a[(down + 2u * SIDE) * STRIDE + p], STRIDE);
-            let a3 = coopLoadT<left_block>(&lines_of_a[(down + 3u * SIDE) * STRIDE + p], STRIDE);
-            let b0 = coopLoad<right_block>(&lines_of_b[across * STRIDE + p], STRIDE);
+            let a0 = left_at(tile, begin.x, 0u, p);
+            let a1 = left_at(tile, begin.x, 1u, p);
+            let a2 = left_at(tile, begin.x, 2u, p);
+            let a3 = left_at(tile, begin.x, 3u, p);
+            let b0 = right_at(tile, begin.y, 0u, p);
             s00 = coopMultiplyAdd(a0, b0, s00); s10 = coopMultiplyAdd(a1, b0, s10);
             s20 = coopMultiplyAdd(a2, b0, s20); s30 = coopMultiplyAdd(a3, b0, s30);
-            let b1 = coopLoad<right_block>(&lines_of_b[(across + SIDE) * STRIDE + p], STRIDE);
+            let b1 = right_at(tile, begin.y, 1u, p);
             s01 = coopMultiplyAdd(a0, b1, s01); s11 = coopMultiplyAdd(a1, b1, s11);
             s21 = coopMultiplyAdd(a2, b1, s21); s31 = coopMultiplyAdd(a3, b1, s31);
-            let b2 = coopLoad<right_block>(&lines_of_b[(across + 2u * SIDE) * STRIDE + p], STRIDE);
+            let b2 = right_at(tile, begin.y, 2u, p);
             s02 = coopMultiplyAdd(a0, b2, s02); s12 = coopMultiplyAdd(a1, b2, s12);
             s22 = coopMultiplyAdd(a2, b2, s22); s32 = coopMultiplyAdd(a3, b2, s32);
-            let b3 = coopLoad<right_block>(&lines_of_b[(across + 3u * SIDE) * STRIDE + p], STRIDE);
+            let b3 = right_at(tile, begin.y, 3u, p);
             s03 = coopMultiplyAdd(a0, b3, s03); s13 = coopMultiplyAdd(a1, b3, s13);
             s23 = coopMultiplyAdd(a2, b3, s23); s33 = coopMultiplyAdd(a3, b3, s33);
         }

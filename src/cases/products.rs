@@ -50,7 +50,7 @@ pub(super) fn matmul() -> Vec<Case> {
     cases.push(integers("70000 products".into(), &[70_000, 1, 2], &[70_000, 2, 1], plain).f32_only());
     cases.extend(epilogues());
     cases.extend(WAYS.iter().flat_map(|way| by_way(*way)));
-    cases.extend([4, 8].map(in_two_parts));
+    cases.extend(WAYS.iter().filter(|way| way.has_units()).map(|way| in_two_parts(*way)));
     cases.extend([(0, false), (0, true), (1, false), (1, true)].map(packed));
     cases
 }
@@ -111,6 +111,13 @@ fn by_way(way: Way) -> Vec<Case> {
         case("three of 68x20x8", &[3, 68, 20], &[3, 20, 8], plain, false).f32_only(),
         case("3x4100x8", &[3, 4100], &[4100, 8], plain, true).f32_only(),
     ];
+    if way.has_units() {
+        // Rows and columns in whole blocks.
+        cases.extend([
+            case("144x40x272", &[144, 40], &[40, 272], plain, true),
+            case("two of 32x70x48", &[2, 32, 70], &[2, 70, 48], plain, false),
+        ]);
+    }
     if way != Way::Tiled(128) {
         cases.extend([
             case("131x33x261", &[131, 33], &[33, 261], plain, true),
@@ -128,8 +135,8 @@ fn by_way(way: Way) -> Vec<Case> {
 }
 
 /// f32 by matrix units, in parts of f16: rows of A and columns of B from very small to very large, which the result is freed of again.
-fn in_two_parts(subgroups: usize) -> Case {
-    let (m, k, n) = (70, 100, 72);
+fn in_two_parts(way: Way) -> Case {
+    let (m, k, n) = (80, 100, 48);
     let power = |line: usize| 2f64.powi((line % 13) as i32 * 9 - 54);
     let inputs = vec![
         Input::uniform("a", &[m, k], 1.).map(move |i, v| v * power(i / k)),
@@ -139,12 +146,12 @@ fn in_two_parts(subgroups: usize) -> Case {
     let run = move |_: &Run, inputs: &[Tensor]| {
         let options =
             MatmulOptions { transpose_b: true, precision: Precision::Fast, ..MatmulOptions::default() };
-        let out = matmul_by((Way::Cooperative(subgroups), 1), [&inputs[0], &inputs[1]], None, &options)?;
+        let out = matmul_by((way, 1), [&inputs[0], &inputs[1]], None, &options)?;
         Ok(vec![("out".into(), mul(&out, &inputs[2])?)])
     };
     // Each product of numbers of at most 1 is off by 2^-19 of it, 32 roundings of f32; a quarter is their mean.
     let tolerance = Tolerance::accumulate(k, 1.).and(Tolerance::cancelling(16., 0.25 * k as f64));
-    Case::of(format!("cooperative {subgroups}: f32 in two parts"), inputs, run, tolerance).f32_only()
+    Case::of(format!("{}: f32 in two parts", way.name()), inputs, run, tolerance).f32_only()
 }
 
 /// Operands as matrix units read them, and back: which needs no such units.

@@ -23,8 +23,9 @@ pub(super) fn arrangement(subgroups: usize) -> (usize, usize) {
     (subgroups / 2, 2)
 }
 
-/// Whether a device can run the kernel, and a product's rows can be written four elements at a time.
-pub(super) fn serves(subgroups: usize, device: &Abilities, shape: &MatmulShape) -> bool {
+/// Whether a device can run the kernel, and a product's rows can be written four elements at a time; where subgroups do not share
+/// what they load also whether blocks are inside or past the edge as a whole.
+pub(super) fn serves(subgroups: usize, shared: bool, device: &Abilities, shape: &MatmulShape) -> bool {
     let (least, lanes) = (device.subgroup_sizes.0 as usize, device.subgroup_sizes.1 as usize);
     let side = device.cooperative as usize;
     if side == 0 || lanes == 0 || least != lanes || shape.k == 0 || !shape.n.is_multiple_of(4) {
@@ -32,23 +33,37 @@ pub(super) fn serves(subgroups: usize, device: &Abilities, shape: &MatmulShape) 
     }
     let (down, across) = arrangement(subgroups);
     let (threads, lines) = (lanes * subgroups, 4 * side * (down + across));
-    // As the kernel lays it out: lines of both operands with room behind each, and a block of sums to a subgroup.
-    let bytes = 2 * lines * (2 * side + 8) + 4 * subgroups * side * side;
+    // A block of sums to a subgroup, and, as the kernel lays them out, lines of both operands with room behind each.
+    let sums = 4 * subgroups * side * side;
+    let bytes = sums + if shared { 2 * lines * (2 * side + 8) } else { 0 };
     // An invocation loads up to eight vectors of each operand.
     let loads = 4 * side * down * (2 * side / 4) / threads;
-    threads <= device.invocations as usize
-        && bytes <= device.workgroup_memory as usize
-        && (1..=8).contains(&loads)
+    let suits = if shared {
+        (1..=8).contains(&loads)
+    } else {
+        shape.m.is_multiple_of(side) && shape.n.is_multiple_of(side)
+    };
+    suits && threads <= device.invocations as usize && bytes <= device.workgroup_memory as usize
 }
 
-pub(super) fn kernel(subgroups: usize, device: &Abilities) -> (&'static Kernel, Vec<(&'static str, u32)>) {
+pub(super) fn kernel(
+    subgroups: usize,
+    shared: bool,
+    device: &Abilities,
+) -> (&'static Kernel, Vec<(&'static str, u32)>) {
     let (down, across) = arrangement(subgroups);
     let constants = vec![
         (LANES_OF_SUBGROUP, device.subgroup_sizes.1),
         (SUBGROUPS_DOWN, down as u32),
         (SUBGROUPS_ACROSS, across as u32),
     ];
-    (if device.cooperative == 8 { &kernels::COOPERATIVE_8 } else { &kernels::COOPERATIVE_16 }, constants)
+    let kernel = match (shared, device.cooperative) {
+        (true, 8) => &kernels::STAGED_8,
+        (true, _) => &kernels::STAGED_16,
+        (false, 8) => &kernels::DIRECT_8,
+        (false, _) => &kernels::DIRECT_16,
+    };
+    (kernel, constants)
 }
 
 /// An operand as the kernel reads it.

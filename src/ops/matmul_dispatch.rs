@@ -50,7 +50,7 @@ pub(super) fn dispatch(
     let layout = Layout::of(shape, [product.a_offset, product.b_offset, product.out_offset]);
     let way =
         product.way.map_or_else(|| tune::way(gpu, shape, &layout, (a.dtype(), product.precision)), Ok)?;
-    if let Way::Cooperative(_) = way {
+    if way.has_units() {
         return cooperative::dispatch(gpu, [a, b], out, shape, product, way);
     }
     if way == Way::Vector && shape.n > 1 {

@@ -38,7 +38,7 @@ params! {
 
 /// The sources of the kernels that read and write element by element, and of those that do four at a time.
 macro_rules! source {
-    ($($file:literal),*) => {
+    ($($file:expr),*) => {
         concat!(
             include_str!("../../shaders/lib/grid.wgsl"),
             include_str!("../../shaders/lib/math.wgsl"),
@@ -155,15 +155,30 @@ pub(super) const PACK: Kernel = Kernel {
     )
 };
 
-/// Of a device whose matrix units take blocks of 8 by 8, or of 16 by 16.
-pub(super) const COOPERATIVE_8: Kernel = cooperative(
-    "cooperative_8",
-    source!("matmul/activated.wgsl", "matmul/cooperative.wgsl", "matmul/cooperative_8.wgsl"),
-);
-pub(super) const COOPERATIVE_16: Kernel = cooperative(
-    "cooperative_16",
-    source!("matmul/activated.wgsl", "matmul/cooperative.wgsl", "matmul/cooperative_16.wgsl"),
-);
+/// The kernels of cooperative matrices: blocks of so many, operands through workgroup memory or straight from global memory.
+macro_rules! cooperative {
+    ($entry:literal, $blocks:literal, $how:literal) => {
+        cooperative(
+            $entry,
+            source!(
+                "matmul/activated.wgsl",
+                $blocks,
+                "matmul/cooperative.wgsl",
+                $how,
+                concat!("matmul/", $entry, ".wgsl")
+            ),
+        )
+    };
+}
+
+pub(super) const STAGED_8: Kernel =
+    cooperative!("staged_8", "matmul/blocks_8.wgsl", "matmul/cooperative_staged.wgsl");
+pub(super) const STAGED_16: Kernel =
+    cooperative!("staged_16", "matmul/blocks_16.wgsl", "matmul/cooperative_staged.wgsl");
+pub(super) const DIRECT_8: Kernel =
+    cooperative!("direct_8", "matmul/blocks_8.wgsl", "matmul/cooperative_direct.wgsl");
+pub(super) const DIRECT_16: Kernel =
+    cooperative!("direct_16", "matmul/blocks_16.wgsl", "matmul/cooperative_direct.wgsl");
 
 const fn cooperative(entry: &'static str, source: &'static str) -> Kernel {
     const CONSTANTS: &[(&str, u32)] =
@@ -182,6 +197,8 @@ pub(super) const KERNELS: &[&Kernel] = &[
     &TILED_WIDE,
     &LINE_SCALES,
     &PACK,
-    &COOPERATIVE_8,
-    &COOPERATIVE_16,
+    &STAGED_8,
+    &STAGED_16,
+    &DIRECT_8,
+    &DIRECT_16,
 ];

@@ -1,6 +1,6 @@
 //! The ways to compute a product on a GPU, and which of them suits a problem.
 //!
-//! All but [`Way::Vector`] and [`Way::Cooperative`] add the products of the inner axis one after the other, so that they give the same
+//! All but [`Way::Vector`] and those of matrix units add the products of the inner axis one after the other, so that they give the same
 //! bits: which of these is taken may follow the clock. Whether an inner axis is split, is a vector's, or is summed by matrix units,
 //! follows from the problem and the device alone.
 
@@ -25,8 +25,10 @@ pub(crate) enum Way {
     Lanes,
     /// A square tile of this side in workgroup memory.
     Tiled(usize),
-    /// The device's matrix units, by so many subgroups.
+    /// The device's matrix units, by so many subgroups that share what they load.
     Cooperative(usize),
+    /// The same, where each subgroup loads for itself.
+    Direct(usize),
 }
 
 /// Every way, the plain one first.
@@ -39,6 +41,8 @@ pub(crate) const WAYS: &[Way] = &[
     Way::Tiled(128),
     Way::Cooperative(4),
     Way::Cooperative(8),
+    Way::Direct(4),
+    Way::Direct(8),
 ];
 
 /// How exact a product has to be.
@@ -114,6 +118,8 @@ impl Way {
             Way::Tiled(_) => "tiled 128",
             Way::Cooperative(4) => "cooperative 4",
             Way::Cooperative(_) => "cooperative 8",
+            Way::Direct(4) => "direct 4",
+            Way::Direct(_) => "direct 8",
         }
     }
 
@@ -124,7 +130,7 @@ impl Way {
             Way::Small => (4, 4),
             Way::Vector => (1, 1),
             Way::Tiled(side) => (side, side),
-            Way::Cooperative(subgroups) => {
+            Way::Cooperative(subgroups) | Way::Direct(subgroups) => {
                 let (down, across) = cooperative::arrangement(subgroups);
                 let side = 4 * device.cooperative as usize;
                 (down * side, across * side)
@@ -141,10 +147,15 @@ impl Way {
             Way::Lanes => (0.05, 1.),
             Way::Tiled(64) => (0.65, 0.1),
             Way::Tiled(_) => (1., 0.1),
-            Way::Cooperative(4) => (3., 0.1),
-            Way::Cooperative(_) => (4., 0.1),
+            Way::Cooperative(4) | Way::Direct(4) => (3., 0.1),
+            Way::Cooperative(_) | Way::Direct(_) => (4., 0.1),
         };
         if software { of_cpu } else { of_gpu }
+    }
+
+    /// Whether it is by matrix units.
+    pub(crate) fn has_units(self) -> bool {
+        matches!(self, Way::Cooperative(_) | Way::Direct(_))
     }
 
     /// Whether bias and activation are part of it; otherwise they come behind.
@@ -158,7 +169,8 @@ impl Way {
             Way::Vector => shape.m == 1 || shape.n == 1,
             // Every subgroup is of eight: a workgroup of eight is one.
             Way::Lanes => device.subgroup_sizes == (8, 8),
-            Way::Cooperative(subgroups) => cooperative::serves(subgroups, device, shape),
+            Way::Cooperative(subgroups) => cooperative::serves(subgroups, true, device, shape),
+            Way::Direct(subgroups) => cooperative::serves(subgroups, false, device, shape),
             _ => device.invocations >= 256 && device.workgroup_memory >= 16 << 10,
         }
     }
@@ -169,7 +181,7 @@ impl Way {
             // These make runs of it themselves.
             Way::Tiled(_) => shape.k.max(1),
             // Of f16 the rounding of one long sum is small beside that of its result.
-            Way::Cooperative(_) if dtype == DType::F16 => shape.k.max(1),
+            Way::Cooperative(_) | Way::Direct(_) if dtype == DType::F16 => shape.k.max(1),
             _ => INNER,
         }
     }
@@ -197,7 +209,8 @@ impl Way {
                 ];
                 (if layout.wide { &kernels::TILED_WIDE } else { &kernels::TILED }, constants)
             }
-            Way::Cooperative(subgroups) => cooperative::kernel(subgroups, device),
+            Way::Cooperative(subgroups) => cooperative::kernel(subgroups, true, device),
+            Way::Direct(subgroups) => cooperative::kernel(subgroups, false, device),
         }
     }
 
@@ -231,8 +244,8 @@ impl Way {
             return groups as f64 * work / self.efficiency(true);
         }
         let invocations = match self {
-            Way::Tiled(128) | Way::Vector | Way::Cooperative(8) => 256,
-            Way::Cooperative(_) => 128,
+            Way::Tiled(128) | Way::Vector | Way::Cooperative(8) | Way::Direct(8) => 256,
+            Way::Cooperative(_) | Way::Direct(_) => 128,
             _ => 64,
         };
         let busy = (groups.max(1) * invocations) as f64 / BUSY;
@@ -260,7 +273,7 @@ pub(crate) fn candidates(
         && Way::Cooperative(4).serves(device, shape);
     let suits = |way: &Way| {
         let worth = *way != Way::Lanes || operations(shape) >= WORTH_LANES;
-        let of_units = matches!(way, Way::Cooperative(_));
+        let of_units = way.has_units();
         way.serves(device, shape) && (*way == Way::Vector) == vector && of_units == units && worth
     };
     let serving = WAYS.iter().copied().filter(suits);

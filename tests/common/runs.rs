@@ -6,8 +6,8 @@ use crossmodal::gpu::{AdapterReport, Kernel};
 pub(crate) fn can_run(report: &AdapterReport, kernel: &Kernel) -> bool {
     match kernel.entry {
         "lanes" => report.subgroups && report.subgroup_sizes == (8, 8),
-        "cooperative_8" => report.cooperative == 8,
-        "cooperative_16" => report.cooperative == 16,
+        "staged_8" | "direct_8" => report.cooperative == 8,
+        "staged_16" | "direct_16" => report.cooperative == 16,
         _ => true,
     }
 }

@@ -1,10 +1,5 @@
-alias left_block = coop_mat8x8<f16, A>;
-alias right_block = coop_mat8x8<f16, B>;
-alias sum_block = coop_mat8x8<f32, C>;
-const SIDE: u32 = 8u;
-
 @compute @workgroup_size(THREADS)
-fn cooperative_8(
+fn staged_16(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,

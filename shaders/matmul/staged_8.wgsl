@@ -1,10 +1,5 @@
-alias left_block = coop_mat16x16<f16, A>;
-alias right_block = coop_mat16x16<f16, B>;
-alias sum_block = coop_mat16x16<f32, C>;
-const SIDE: u32 = 16u;
-
 @compute @workgroup_size(THREADS)
-fn cooperative_16(
+fn staged_8(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
