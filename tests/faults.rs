@@ -30,6 +30,7 @@ const NAN_BEHIND: &str = "what it takes in behind the last partial norm is a NaN
 const NO_ENTRIES: &str =
     "a piece behind the last column has no entries in it, and none comes before those kept";
 const UNUSED_SLOTS: &str = "it compares two slots behind those in use";
+const NO_BATCH: &str = "a block of similarities is one product: there are no batch axes";
 const NOWHERE: &str = "a place behind the chunk counts as none, as it must";
 
 const UNSEEN_TILE: &str = "behind the last tile nobody sees anybody: it adds zeros";
@@ -76,6 +77,8 @@ const UNSEEN: &[Unseen] = &[
     ("info_nce", "line_losses", "too late", INTERMEDIATE),
     ("info_nce", "line_factors", "too late", INTERMEDIATE),
     ("info_nce", "gradient", "too late", INTERMEDIATE),
+    ("info_nce", "tiled_sweep", ": for (var axis", NO_BATCH),
+    ("info_nce", "tiled_gradient", ": for (var axis", NO_BATCH),
     ("reduce", "first_of_chunk", "too late", INTERMEDIATE),
     ("reduce", "first_of_axis", "too late", INTERMEDIATE),
     ("reduce", "first_of_chunk", "one turn more: while", NOWHERE),

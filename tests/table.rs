@@ -70,6 +70,7 @@ fn every_operation_has_a_row_and_every_row_its_operation() {
         "info_nce_kernels",
         "info_nce_options",
         "info_nce_sweep",
+        "info_nce_tiled",
         "line_codes",
         "logit_blocks",
         "matmul_cooperative",

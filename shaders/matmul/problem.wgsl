@@ -1,5 +1,7 @@
 // out[b] (+)= act(scale A[b] B[b] + bias), any row and column strides, batch axes broadcast by strides of 0. A dispatch sums
 // one block of the inner axis; the first writes, the others accumulate, bias and activation come with the last.
+// Of operands in two parts (pack.wgsl): how far apart these lie, and how long a line is. Of a block of a larger matrix: where it
+// begins there.
 struct Params {
     batch_shape: array<vec4<u32>, 2>,
     a_batch: array<vec4<u32>, 2>,
@@ -25,9 +27,9 @@ struct Params {
     a_part: u32,
     b_part: u32,
     padded: u32,
+    first_row: u32,
+    first_col: u32,
     pad0: u32,
-    pad1: u32,
-    pad2: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 

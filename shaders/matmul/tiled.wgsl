@@ -137,26 +137,41 @@ fn step(sums: Sums, p: u32, down: u32, across: u32) -> Sums {
     );
 }
 
-fn put_block(batch: u32, row: u32, col: u32, sums: mat4x4<f32>, first: bool, last: bool) {
-    put_four(batch, row, col, sums[0], first, last);
-    put_four(batch, row + 1u, col, sums[1], first, last);
-    put_four(batch, row + 2u, col, sums[2], first, last);
-    put_four(batch, row + 3u, col, sums[3], first, last);
-}
-
-fn sum_of_run(
-    thread: u32,
-    origin: vec2<u32>,
+// A tile of a product, and which fours of its rows and columns an invocation sums: those numbers, and half a tile on.
+struct Spot {
     row: u32,
     col: u32,
-    begin: u32,
-    end: u32,
     down: u32,
     across: u32,
-) -> Sums {
+}
+
+fn tiles_across() -> u32 {
+    return (params.n + TILE_COLS - 1u) / TILE_COLS;
+}
+
+fn tiles_of_one() -> u32 {
+    return tiles_across() * ((params.m + TILE_ROWS - 1u) / TILE_ROWS);
+}
+
+fn spot_of(tile: u32, thread: u32) -> Spot {
+    let of_one = tile % tiles_of_one();
+    // Thirty-two invocations that run together read four vectors of rows and a half or a quarter of the columns': few enough
+    // for workgroup memory to give them at once.
+    let lanes = TILE_COLS / 16u;
+    let lane = thread % (4u * lanes);
+    let part = thread / (4u * lanes);
+    return Spot(
+        of_one / tiles_across() * TILE_ROWS,
+        of_one % tiles_across() * TILE_COLS,
+        part / 2u * 4u + lane / lanes,
+        part % 2u * lanes + lane % lanes,
+    );
+}
+
+fn sum_of_run(thread: u32, origin: vec2<u32>, spot: Spot, begin: u32, end: u32) -> Sums {
     var sums = Sums();
-    let first_starts = starts(thread, origin, row, col);
-    let second_starts = starts(thread + THREADS, origin, row, col);
+    let first_starts = starts(thread, origin, spot.row, spot.col);
+    let second_starts = starts(thread + THREADS, origin, spot.row, spot.col);
     for (var inner = begin; inner < end; inner += DEPTH) {
         var first: mat4x4<f32>;
         var second = mat4x4<f32>();
@@ -165,63 +180,30 @@ fn sum_of_run(
             first = inner_block(thread, first_starts, inner);
             if BLOCKS > THREADS { second = inner_block(thread + THREADS, second_starts, inner); }
         } else {
-            first = block(thread, origin, row, col, inner);
-            if BLOCKS > THREADS { second = block(thread + THREADS, origin, row, col, inner); }
+            first = block(thread, origin, spot.row, spot.col, inner);
+            if BLOCKS > THREADS { second = block(thread + THREADS, origin, spot.row, spot.col, inner); }
         }
         workgroupBarrier();
         keep(thread, first);
         if BLOCKS > THREADS { keep(thread + THREADS, second); }
         workgroupBarrier();
         // Written out: as a loop this is an eighth slower.
-        sums = step(sums, 0u, down, across);
-        sums = step(sums, 1u, down, across);
-        sums = step(sums, 2u, down, across);
-        sums = step(sums, 3u, down, across);
-        sums = step(sums, 4u, down, across);
-        sums = step(sums, 5u, down, across);
-        sums = step(sums, 6u, down, across);
-        sums = step(sums, 7u, down, across);
-        sums = step(sums, 8u, down, across);
-        sums = step(sums, 9u, down, across);
-        sums = step(sums, 10u, down, across);
-        sums = step(sums, 11u, down, across);
-        sums = step(sums, 12u, down, across);
-        sums = step(sums, 13u, down, across);
-        sums = step(sums, 14u, down, across);
-        sums = step(sums, 15u, down, across);
+        sums = step(sums, 0u, spot.down, spot.across);
+        sums = step(sums, 1u, spot.down, spot.across);
+        sums = step(sums, 2u, spot.down, spot.across);
+        sums = step(sums, 3u, spot.down, spot.across);
+        sums = step(sums, 4u, spot.down, spot.across);
+        sums = step(sums, 5u, spot.down, spot.across);
+        sums = step(sums, 6u, spot.down, spot.across);
+        sums = step(sums, 7u, spot.down, spot.across);
+        sums = step(sums, 8u, spot.down, spot.across);
+        sums = step(sums, 9u, spot.down, spot.across);
+        sums = step(sums, 10u, spot.down, spot.across);
+        sums = step(sums, 11u, spot.down, spot.across);
+        sums = step(sums, 12u, spot.down, spot.across);
+        sums = step(sums, 13u, spot.down, spot.across);
+        sums = step(sums, 14u, spot.down, spot.across);
+        sums = step(sums, 15u, spot.down, spot.across);
     }
     return sums;
-}
-
-fn tile_of_product(tile: u32, thread: u32) {
-    let tiles_across = (params.n + TILE_COLS - 1u) / TILE_COLS;
-    let tiles_down = (params.m + TILE_ROWS - 1u) / TILE_ROWS;
-    let batch = tile / (tiles_across * tiles_down);
-    if batch >= params.batches { return; }
-    let row = tile % (tiles_across * tiles_down) / tiles_across * TILE_ROWS;
-    let col = tile % tiles_across * TILE_COLS;
-    let origin = origins(batch);
-    // Thirty-two invocations that run together read four vectors of rows and a half or a quarter of the columns': few enough
-    // for workgroup memory to give them at once.
-    let lanes = TILE_COLS / 16u;
-    let lane = thread % (4u * lanes);
-    let part = thread / (4u * lanes);
-    let across = part % 2u * lanes + lane % lanes;
-    let down = part / 2u * 4u + lane / lanes;
-    let own_row = row + 4u * down;
-    let own_col = col + 4u * across;
-    // A sum is one running f32 over RUN of the inner axis, and those sums are another.
-    var begin = 0u;
-    loop {
-        let end = min(begin + RUN, params.inner);
-        let sums = sum_of_run(thread, origin, row, col, begin, end, down, across);
-        let first = begin == 0u;
-        let last = end == params.inner;
-        put_block(batch, own_row, own_col, sums.near, first, last);
-        put_block(batch, own_row, own_col + TILE_COLS / 2u, sums.right, first, last);
-        put_block(batch, own_row + TILE_ROWS / 2u, own_col, sums.below, first, last);
-        put_block(batch, own_row + TILE_ROWS / 2u, own_col + TILE_COLS / 2u, sums.far, first, last);
-        begin = end;
-        if begin >= params.inner { break; }
-    }
 }

@@ -1,30 +1,6 @@
-// A, B and the result four neighbouring elements at a time: everything that is contiguous begins at a multiple of four and has
-// a multiple of four elements.
-@group(0) @binding(1) var<storage, read> a: array<vec4<elem>>;
-@group(0) @binding(2) var<storage, read> b: array<vec4<elem>>;
+// The result four neighbouring elements at a time, as A and B.
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<elem_out>>;
 @group(0) @binding(4) var<storage, read> bias: array<elem>;
-
-const WHOLE: bool = true;
-
-fn a_whole(at: u32) -> vec4<f32> {
-    return vec4<f32>(a[at / 4u]);
-}
-
-fn b_whole(at: u32) -> vec4<f32> {
-    return vec4<f32>(b[at / 4u]);
-}
-
-// Four neighbouring elements at `at`, zeros if none are left.
-fn a_four(at: u32, left: u32) -> vec4<f32> {
-    if left == 0u { return vec4(0.0); }
-    return vec4<f32>(a[at / 4u]);
-}
-
-fn b_four(at: u32, left: u32) -> vec4<f32> {
-    if left == 0u { return vec4(0.0); }
-    return vec4<f32>(b[at / 4u]);
-}
 
 fn put_four(batch: u32, row: u32, col: u32, sums: vec4<f32>, first: bool, last: bool) {
     if row >= params.m || col >= params.n { return; }

@@ -74,8 +74,30 @@ pub(super) fn info_nce() -> Vec<Case> {
     // In f16 the loss and its gradients are rounded once, from f32.
     cases.push(of_info_nce("f16 features", symmetric, inputs, stored));
     cases.push(more_rows());
+    cases.extend(tiles());
     cases.extend(combinations::combinations());
     cases
+}
+
+/// What kernels of tiles serve: rows of a multiple of four, more than a tile of them and less, blocks that end inside a tile, rows
+/// and columns without a partner.
+fn tiles() -> Vec<Case> {
+    let symmetric = InfoNceOptions::default();
+    let one_way = InfoNceOptions { symmetric: false, ..symmetric.clone() };
+    let blocks = InfoNceOptions { scratch_bytes: 1 << 16, smoothing: 0.1, ..symmetric.clone() };
+    let per_row = InfoNceOptions { reduction: Reduction::None, ..symmetric.clone() };
+    let of = |(what, (n, m, d), options): (&str, _, &InfoNceOptions)| {
+        info_nce_case(format!("tiles: {n} by {m}, d {d}, {what}"), (n, m, d), 2.66, options)
+    };
+    [
+        ("symmetric", (260, 260, 20), &symmetric),
+        ("one-way", (132, 264, 36), &one_way),
+        ("in blocks, smoothed", (300, 300, 12), &blocks),
+        ("a loss per row", (8, 8, 4), &per_row),
+        ("more columns than rows", (136, 140, 16), &symmetric),
+    ]
+    .map(of)
+    .into()
 }
 
 fn more_rows() -> Case {

@@ -1,6 +1,8 @@
 //! The kernels of the softmax losses, and what they are told.
 
 use super::line_codes;
+use super::matmul_dispatch::INNER;
+use super::matmul_kernels as matmul;
 use crate::dtype::DType;
 use crate::gpu::kernel::{Binding, params, read, write};
 use crate::gpu::{Kernel, Variant};
@@ -51,9 +53,13 @@ const fn kernel(entry: &'static str, bindings: &'static [Binding]) -> Kernel {
 
 /// The variant of a kernel that is told these parameters.
 pub(super) fn variant(params: &Params) -> Variant {
+    Variant::of(DType::F32).with(SIMPLE, u32::from(is_simple(params)))
+}
+
+/// Whether each row's own column is its target and nothing is masked, left out or given a bonus.
+pub(super) fn is_simple(params: &Params) -> bool {
     let unusual = !(SYMMETRIC | MEAN | PER_ROW);
-    let simple = params.flags & unusual == 0 && params.hard_negatives == 0.;
-    Variant::of(DType::F32).with(SIMPLE, u32::from(simple))
+    params.flags & unusual == 0 && params.hard_negatives == 0.
 }
 
 pub(super) const ROW_SWEEP: Kernel = kernel(
@@ -101,8 +107,70 @@ pub(super) const GRADIENT: Kernel = kernel(
     ],
 );
 
-pub(super) const KERNELS: &[&Kernel] =
-    &[&ROW_SWEEP, &COLUMN_SWEEP, &MERGE_COLUMNS, &LINE_LOSSES, &COMBINE, &LINE_FACTORS, &GRADIENT];
+/// Whether there are losses of columns, in the kernels that make their block themselves.
+pub(super) const OF_COLUMNS: &str = "SYMMETRIC";
+
+/// A kernel that makes a tile of similarities and does something else with it than to store it.
+macro_rules! tiled {
+    ($entry:literal, $bindings:expr, $($between:literal),*) => {
+        Kernel {
+            constants: &[
+                (OF_COLUMNS, 1),
+                (matmul::A_ALONG_INNER, 1),
+                (matmul::B_ALONG_INNER, 1),
+                (matmul::TILE_ROWS, 64),
+                (matmul::TILE_COLS, 64),
+                (matmul::PAD, 0),
+                ("RUN", INNER as u32),
+            ],
+            unchecked: true,
+            ..Kernel::new::<matmul::Params>(
+                "info_nce",
+                $entry,
+                concat!(
+                    include_str!("../../shaders/lib/grid.wgsl"),
+                    include_str!("../../shaders/lib/outer.wgsl"),
+                    include_str!("../../shaders/matmul/problem.wgsl"),
+                    include_str!("../../shaders/matmul/tiled.wgsl"),
+                    include_str!("../../shaders/matmul/wide_reads.wgsl"),
+                    $(include_str!(concat!("../../shaders/matmul/", $between, ".wgsl")),)*
+                    include_str!(concat!("../../shaders/info_nce/", $entry, ".wgsl"))
+                ),
+                $bindings,
+            )
+        }
+    };
+}
+
+pub(super) const TILED_SWEEP: Kernel = tiled!(
+    "tiled_sweep",
+    &[
+        read("a"),
+        read("b"),
+        read("log_scale"),
+        write("row_stats"),
+        write("row_aims"),
+        write("col_stats"),
+        write("col_aims"),
+    ],
+);
+pub(super) const TILED_GRADIENT: Kernel = tiled!(
+    "tiled_gradient",
+    &[read("a"), read("b"), read("row_factors"), read("col_factors"), read("log_scale"), write("out")],
+    "tiled_put"
+);
+
+pub(super) const KERNELS: &[&Kernel] = &[
+    &ROW_SWEEP,
+    &COLUMN_SWEEP,
+    &MERGE_COLUMNS,
+    &LINE_LOSSES,
+    &COMBINE,
+    &LINE_FACTORS,
+    &GRADIENT,
+    &TILED_SWEEP,
+    &TILED_GRADIENT,
+];
 
 /// What every kernel is told, of one block.
 pub(super) fn params(problem: &InfoNce, (first_row, rows, first_col, cols): LogitBlock) -> Params {

@@ -4,6 +4,7 @@ use super::info_nce_kernels::{
     COLUMN_SWEEP, COMBINE, GRADIENT, LINE_FACTORS, LINE_LOSSES, MERGE_COLUMNS, Params, ROW_SWEEP,
     SOFT_OF_BLOCK, own_columns, params, variant,
 };
+use super::info_nce_tiled as tiled;
 use super::line_codes::{kept_rows, on_device};
 use super::logit_blocks::{
     Means, add_products, block_bytes, block_of, copied, put_block, scratch, similarities, uninit,
@@ -19,9 +20,9 @@ use crate::tensor::Tensor;
 const RUNS: usize = 4 * 256;
 
 /// What is known of the rows or of the columns after the sweep.
-struct Lines {
-    stats: Tensor,
-    aims: Tensor,
+pub(super) struct Lines {
+    pub(super) stats: Tensor,
+    pub(super) aims: Tensor,
     /// (Loss, whether it counts) of each.
     losses: Tensor,
     /// The sums of these.
@@ -83,10 +84,18 @@ pub(super) fn forward(
     let mut rows = Lines::new(x, problem.n)?;
     let mut cols = if problem.symmetric { Some(Lines::new(x, problem.m)?) } else { None };
     let bytes = block_bytes(gpu, means.scratch_bytes);
-    let scratch = scratch(x, (problem.n, problem.m), bytes)?;
     let mut kept_sims = None;
+    let one_block = problem.blocks(bytes).nth(1).is_none();
+    let way = sweep_way(gpu, [x, y], problem, means, one_block);
+    // Tiles need no memory for a block.
+    let size = if way == Sweep::Tiled { (1, 1) } else { (problem.n, problem.m) };
+    let scratch = scratch(x, size, bytes)?;
     for block in problem.blocks(bytes) {
         let (first_row, rows_now, _, cols_now) = block;
+        if way == Sweep::Tiled {
+            tiled::sweep(gpu, [x, y, log_scale], (&rows, cols.as_ref()), problem, block)?;
+            continue;
+        }
         let sims = &similarities(gpu, [x, y], &scratch, block, means.precision)?;
         let (soft, soft_flag) = &weights(soft, log_scale, block)?;
         let params = params(problem, block);
@@ -95,7 +104,8 @@ pub(super) fn forward(
         dispatch(gpu, &ROW_SWEEP, variant(&params), &params, &tensors, rows_now as u64)?;
         if let Some(cols) = &cols {
             let params = Params { fresh: u32::from(first_row == 0), ..params };
-            sweep_columns(gpu, params, [sims, log_scale, &row_codes, &col_codes, soft], cols)?;
+            let rows_each = if way == Sweep::Chunks { ROWS_EACH } else { params.rows };
+            sweep_columns(gpu, params, rows_each, [sims, log_scale, &row_codes, &col_codes, soft], cols)?;
         }
         // The only block: it can be kept.
         kept_sims = ((rows_now, cols_now) == (problem.n, problem.m)).then(|| sims.clone());
@@ -122,16 +132,41 @@ pub(super) fn forward(
     Ok((loss, kept))
 }
 
-/// Rows that one invocation goes through for its column: on a GPU many invocations share a column, where a driver runs on a CPU
-/// that would only be more to merge.
+/// How statistics are found.
+#[derive(Clone, Copy, PartialEq)]
+enum Sweep {
+    /// By the kernel that makes the similarities.
+    Tiled,
+    /// In a block of them, its columns in chunks of so many rows: on a GPU many invocations share a column.
+    Chunks,
+    /// In a block of them, each column by one invocation: where a driver runs on a CPU chunks would only be more to merge.
+    Whole,
+}
+
+/// Rows of a chunk.
 const ROWS_EACH: u32 = 128;
 
+/// What suits a device; verification goes the other ways too. A block that is the only one is worth storing: the backward takes it.
+fn sweep_way(gpu: &Gpu, inputs: [&Tensor; 2], problem: &InfoNce, means: Means, one_block: bool) -> Sweep {
+    let all = match (gpu.abilities().software, one_block) {
+        (true, _) => [Sweep::Whole, Sweep::Chunks, Sweep::Tiled],
+        (false, true) => [Sweep::Chunks, Sweep::Tiled, Sweep::Whole],
+        (false, false) => [Sweep::Tiled, Sweep::Chunks, Sweep::Whole],
+    };
+    match all[ways::choose(all.len())] {
+        Sweep::Tiled if !tiled::serves(gpu, inputs, problem, means) => Sweep::Chunks,
+        way => way,
+    }
+}
+
 /// The statistics of a block's columns, merged with what there is of them.
-fn sweep_columns(gpu: &Gpu, params: Params, tensors: [&Tensor; 5], cols: &Lines) -> Result<()> {
-    // What suits a device comes first; verification goes the other way too.
-    let software = gpu.abilities().software;
-    let both = if software { [params.rows, ROWS_EACH] } else { [ROWS_EACH, params.rows] };
-    let mut rows_each = both[ways::choose(2)];
+fn sweep_columns(
+    gpu: &Gpu,
+    params: Params,
+    mut rows_each: u32,
+    tensors: [&Tensor; 5],
+    cols: &Lines,
+) -> Result<()> {
     // The parts of all chunks lie in one tensor.
     if u64::from(params.rows.div_ceil(rows_each)) * u64::from(params.cols) * 16 > gpu.piece_bytes() {
         rows_each = params.rows;
@@ -196,7 +231,16 @@ pub(super) fn backward(
     let (mut dx, mut dy) = (sum(x, needs_x)?, sum(y, needs_y)?);
     let bytes = block_bytes(gpu, means.scratch_bytes);
     let scratch = if rest.len() > 2 { None } else { Some(scratch(x, (problem.n, problem.m), bytes)?) };
+    let software = gpu.abilities().software;
+    // Tiles that leave as gradients, or similarities that become gradients in a second pass.
+    let tiles = [!software, software][ways::choose(2)] && tiled::serves(gpu, [x, y], problem, means);
     for block in problem.blocks(bytes) {
+        if let (true, Some(scratch)) = (tiles && block.3.is_multiple_of(4), &scratch) {
+            let factors = [row_factors, col_factors];
+            tiled::gradient(gpu, [x, y, log_scale], factors, problem.symmetric, scratch, block)?;
+            add_products(gpu, scratch, [x, y], [&mut dx, &mut dy], block, means.precision)?;
+            continue;
+        }
         let sims = &match (&scratch, rest.get(2)) {
             (Some(scratch), _) => similarities(gpu, [x, y], scratch, block, means.precision)?,
             (None, kept) => copied(kept.expect("what is not made again was kept"))?,

@@ -149,9 +149,9 @@ pub(super) fn block_params(
         a_part: product.parts[0] as u32,
         b_part: product.parts[1] as u32,
         padded: 0,
+        first_row: 0,
+        first_col: 0,
         pad0: 0,
-        pad1: 0,
-        pad2: 0,
     }
 }
 

@@ -30,9 +30,9 @@ params! {
         a_part: u32,
         b_part: u32,
         padded: u32,
+        first_row: u32,
+        first_col: u32,
         pad0: u32,
-        pad1: u32,
-        pad2: u32,
     }
 }
 
@@ -110,6 +110,7 @@ pub(super) const TILED: Kernel = kernel(
         "matmul/activated.wgsl",
         "matmul/put.wgsl",
         "matmul/tiled.wgsl",
+        "matmul/tiled_put.wgsl",
         "matmul/narrow_fours.wgsl"
     ),
     TILE,
@@ -119,7 +120,13 @@ pub(super) const TILED_WIDE: Kernel = Kernel {
     unchecked: true,
     ..kernel(
         "tiled_wide",
-        source!("matmul/activated.wgsl", "matmul/tiled.wgsl", "matmul/wide_fours.wgsl"),
+        source!(
+            "matmul/activated.wgsl",
+            "matmul/tiled.wgsl",
+            "matmul/tiled_put.wgsl",
+            "matmul/wide_reads.wgsl",
+            "matmul/wide_fours.wgsl"
+        ),
         TILE,
     )
 };

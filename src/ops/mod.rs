@@ -75,6 +75,7 @@ pub mod info_nce;
 mod info_nce_kernels;
 mod info_nce_options;
 mod info_nce_sweep;
+mod info_nce_tiled;
 pub mod keep_rows;
 pub mod l2_normalize;
 pub mod layer_norm;
