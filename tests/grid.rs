@@ -43,6 +43,16 @@ const NOT_FOLDED: &[(&str, &str, &str)] = &[
     ("info_nce", "merge_columns", "64 columns are a workgroup: its block's rows pass the grid before"),
     ("info_nce", "line_losses", "256 rows are a workgroup: its block's rows pass the grid before"),
     ("info_nce", "line_factors", "256 rows are a workgroup: its block's rows pass the grid before"),
+    (
+        "info_nce",
+        "tiled_sweep",
+        "128 rows by 128 columns are a workgroup: the merge's lines pass the grid before",
+    ),
+    (
+        "info_nce",
+        "tiled_gradient",
+        "128 rows by 128 columns are a workgroup: the lines' factors pass the grid before",
+    ),
     ("info_nce", "combine", "256 rows are a workgroup: its block's rows pass the grid before"),
 ];
 
