@@ -1,7 +1,8 @@
 //! Faults planted in every kernel, one at a time: verification must see each. What it would not see, it does not verify.
 //!
 //! The whole campaign takes minutes and runs on purpose: `cargo test --workspace --all-features --test faults -- --ignored`.
-//! Every run plants the first store, guard and loop of each entry point.
+//! Every run plants the first store, guard and loop of each entry point. The variables `CROSSMODAL_TEST_OP` and
+//! `CROSSMODAL_TEST_ENTRY` leave one operation, and entry points of this name or with it in front.
 #![cfg(feature = "verify")]
 
 mod common;
@@ -149,7 +150,9 @@ fn missed(
     choose: fn(Vec<Fault>) -> Vec<Fault>,
 ) -> Vec<String> {
     let mut missed = vec![];
-    for kernel in row.kernels.iter().copied().filter(|kernel| runs::can_run(gpu.report(), kernel)) {
+    let entry = std::env::var("CROSSMODAL_TEST_ENTRY").unwrap_or_default();
+    let wanted = |kernel: &&Kernel| kernel.entry.starts_with(&entry) && runs::can_run(gpu.report(), kernel);
+    for kernel in row.kernels.iter().copied().filter(wanted) {
         let (excused, seen): (Vec<_>, Vec<_>) =
             plant::faults(kernel).into_iter().partition(|fault| excuse(kernel, fault).is_some());
         let name = |fault: &Fault| format!("{}/{}: {}", kernel.name, kernel.entry, fault.what);

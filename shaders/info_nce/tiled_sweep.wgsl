@@ -53,7 +53,7 @@ fn reduced_max(thread: u32) -> vec4<f32> {
 }
 
 // A block of four by four with another value where an entry is past the edge.
-fn inside(block: mat4x4<f32>, row: vec4<u32>, col: vec4<u32>, other: f32) -> mat4x4<f32> {
+fn within(block: mat4x4<f32>, row: vec4<u32>, col: vec4<u32>, other: f32) -> mat4x4<f32> {
     let cols = col < vec4(params.n);
     let past = vec4(other);
     return mat4x4(
@@ -64,14 +64,14 @@ fn inside(block: mat4x4<f32>, row: vec4<u32>, col: vec4<u32>, other: f32) -> mat
     );
 }
 
-fn inside_all(sums: Sums, row: vec4<u32>, col: vec4<u32>, other: f32) -> Sums {
+fn within_all(sums: Sums, row: vec4<u32>, col: vec4<u32>, other: f32) -> Sums {
     let far_row = row + TILE_ROWS / 2u;
     let far_col = col + TILE_COLS / 2u;
     return Sums(
-        inside(sums.near, row, col, other),
-        inside(sums.right, row, far_col, other),
-        inside(sums.below, far_row, col, other),
-        inside(sums.far, far_row, far_col, other),
+        within(sums.near, row, col, other),
+        within(sums.right, row, far_col, other),
+        within(sums.below, far_row, col, other),
+        within(sums.far, far_row, far_col, other),
     );
 }
 
@@ -162,17 +162,17 @@ fn tiled_sweep(
     let row = spot.row + 4u * spot.down + vec4(0u, 1u, 2u, 3u);
     let col = spot.col + 4u * spot.across + vec4(0u, 1u, 2u, 3u);
 
-    let entries = inside_all(sums, row, col, LOWEST);
+    let entries = within_all(sums, row, col, LOWEST);
     exchange(rows_max(entries), cols_max(entries), spot);
     let top = reduced_max(thread);
     let row_top = Eight(rows_of_a[spot.down], rows_of_a[FOURS_DOWN / 2u + spot.down]);
     let col_top = Eight(columns_of_b[spot.across], columns_of_b[FOURS_ACROSS / 2u + spot.across]);
     // Past the edge a line has no maximum, and an entry none of its own.
-    let of_rows = inside_all(exponentials_of_rows(sums, row_top, scale), row, col, 0.0);
-    let of_cols = inside_all(exponentials_of_cols(sums, col_top, scale), row, col, 0.0);
+    let of_rows = within_all(exponentials_of_rows(sums, row_top, scale), row, col, 0.0);
+    let of_cols = within_all(exponentials_of_cols(sums, col_top, scale), row, col, 0.0);
     exchange(rows_sum(of_rows), cols_sum(of_cols), spot);
     let sum = reduced_sum(thread);
-    let plain = inside_all(sums, row, col, 0.0);
+    let plain = within_all(sums, row, col, 0.0);
     exchange(rows_sum(plain), cols_sum(plain), spot);
     let similarities = reduced_sum(thread);
     let far_row = row + TILE_ROWS / 2u;
