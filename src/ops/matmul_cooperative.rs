@@ -1,14 +1,14 @@
 //! The product by a device's matrix units (cooperative matrices): operands become lines of f16 along the inner axis, those of f32 in
 //! two parts, and go through kernels for blocks of 8 by 8 or of 16 by 16.
 
-use super::dispatch_counted;
 use super::matmul_dispatch::{Product, block_params, in_blocks};
 use super::matmul_kernels::{
     self as kernels, ALONG_INNER, LANES_OF_SUBGROUP, OPERAND, PACKED, PARTS, SUBGROUPS_ACROSS, SUBGROUPS_DOWN,
 };
 use super::matmul_ways::{Layout, Way};
 #[cfg(feature = "verify")]
-use super::{MatmulOptions, add, cast, matmul, mul, split, transpose};
+use super::{MatmulOptions, add, matmul, mul, split, transpose};
+use super::{cast, dispatch_counted};
 #[cfg(feature = "verify")]
 use crate::device::Device;
 use crate::dtype::DType;
@@ -106,7 +106,10 @@ pub(super) fn dispatch(
         b_strides: (1, right.line),
         ..shape.clone()
     };
+    // The kernel reads a bias in the type of its result.
+    let bias = product.bias.map(|bias| cast(bias, out.dtype())).transpose()?;
     let own = Product {
+        bias: bias.as_ref(),
         a_offset: left.offset,
         b_offset: right.offset,
         parts: [left.part, right.part],
