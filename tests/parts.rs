@@ -28,12 +28,13 @@ fn binding(op: &str) -> u64 {
     match op {
         "attention" => 21_248, // a bias and weights of two heads, 35 by 37
         "cast" => 768,
-        "clip_global_norm" => 1536, // 179 partial norms
-        "info_nce" => 4352,         // four sums of 257 rows
-        "siglip" => 4352,           // four rows of 257: of one, the pairs of parts are hundreds
-        "layer_norm" => 3328,       // rows of 769
-        "matmul" => 2560,           // five rows of 127
-        "top_k" => 8448,            // rows of 2100
+        "clip_global_norm" => 1536,                          // 179 partial norms
+        "info_nce" => 4352,                                  // four sums of 257 rows
+        "siglip" => 4352,     // four rows of 257: of one, the pairs of parts are hundreds
+        "layer_norm" => 3328, // rows of 769
+        "matmul" => 2560,     // five rows of 127
+        "softmax" | "log_softmax" | "log_sum_exp" => 16_896, // rows of 4200
+        "top_k" => 8448,      // rows of 2100
         _ => 1280,
     }
 }
