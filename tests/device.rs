@@ -179,7 +179,8 @@ fn timestamps_are_there_where_the_adapter_has_them() {
     gpu.start_profile().unwrap();
     matmul(&softmax(&x).unwrap(), &x, None, &MatmulOptions::default()).unwrap();
     let timings = gpu.finish_profile().unwrap();
-    assert_eq!(timings.iter().map(|t| t.kernel).collect::<Vec<_>>(), ["softmax", "matmul"]);
+    let kernels: Vec<_> = timings.iter().map(|t| t.kernel).collect();
+    assert!(matches!(kernels[..], ["softmax" | "softmax_lanes", "matmul"]), "{kernels:?}");
     assert!(timings.iter().all(|t| t.seconds >= 0. && t.seconds < 10.), "{timings:?}");
     assert!(timings.iter().any(|t| t.seconds > 0.), "{timings:?}");
 }

@@ -21,7 +21,8 @@ fn grid(op: &str) -> (u32, usize) {
     match op {
         "attention" => (11, 30_976),
         "adamw" | "cast" | "concat" | "dropout" | "keep_rows" | "l2_normalize" | "unary" => (2, 1024),
-        "log_softmax" | "log_sum_exp" | "reduce" | "softmax" => (3, 2304),
+        "log_softmax" | "log_sum_exp" | "softmax" => (9, 5280),
+        "reduce" => (3, 2304),
         "copy" => (3, 32_768),
         "layer_norm" => (6, 33 * 769),
         "top_k" => (2, 6300),

@@ -33,7 +33,9 @@ fn binding(op: &str) -> u64 {
         "siglip" => 4352,           // four rows of 257: of one, the pairs of parts are hundreds
         "layer_norm" => 3328,       // rows of 769
         "matmul" => 2560,           // five rows of 127
-        "top_k" => 8448,            // rows of 2100
+        // Rows of 4200.
+        "softmax" | "log_softmax" | "log_sum_exp" => 16_896,
+        "top_k" => 8448, // rows of 2100
         _ => 1280,
     }
 }

@@ -45,7 +45,10 @@ fn parse(source: &str) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     let mut validator = Validator::new(
         ValidationFlags::all(),
-        Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX,
+        Capabilities::SHADER_FLOAT16
+            | Capabilities::SHADER_INT64
+            | Capabilities::SUBGROUP
+            | Capabilities::COOPERATIVE_MATRIX,
     );
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
     Ok((module, info))
@@ -58,6 +61,7 @@ struct Shader {
     kernel: &'static Kernel,
     f16: bool,
     subgroups: bool,
+    int64: bool,
     module: Module,
     info: ModuleInfo,
 }
@@ -75,7 +79,8 @@ impl Shader {
         assert_eq!(module.entry_points.len(), 1, "{what}: the file has no such entry point");
         let f16 = variant.elem == F16 || variant.elem_out == F16;
         let subgroups = kernel.source.contains("subgroup");
-        Shader { what, kernel, f16, subgroups, module, info }
+        let int64 = kernel.source.contains("u64");
+        Shader { what, kernel, f16, subgroups, int64, module, info }
     }
 
     /// The global variables that the entry point uses, and how.
@@ -256,8 +261,9 @@ fn every_kernel_can_be_written_as_hlsl() {
         if uses_matrix_units(shader.kernel) {
             return;
         }
-        // f16 came with shader model 6.2, subgroups with 6.0; everything else must run where only the old compiler is.
-        let models = if shader.f16 || shader.subgroups {
+        // f16 came with shader model 6.2, subgroups and 64-bit integers with 6.0; everything else must run where only the old
+        // compiler is.
+        let models = if shader.f16 || shader.subgroups || shader.int64 {
             &[hlsl::ShaderModel::V6_2][..]
         } else {
             &[hlsl::ShaderModel::V5_1, hlsl::ShaderModel::V6_2]

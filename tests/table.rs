@@ -80,6 +80,7 @@ fn every_operation_has_a_row_and_every_row_its_operation() {
         "matmul_tune",
         "matmul_ways",
         "mod",
+        "row_lanes",
         "parts",
         "rows",
         "rule",

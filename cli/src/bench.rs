@@ -157,7 +157,7 @@ fn beside(args: &Args, device: &Device, limits: &Limits, bar: &ProgressBar) -> R
             ]
         };
         let rows: Vec<_> = std::iter::once(head).chain(all.iter().map(row)).collect();
-        bar.suspend(|| output::print(&table::columns(1, &rows)))?;
+        bar.suspend(|| output::print(&format!("\n{}", table::columns(1, &rows))))?;
     }
     let json = |one: &Beside| {
         json!({

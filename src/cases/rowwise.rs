@@ -31,6 +31,10 @@ fn of_logits(rule: &'static Rule<()>, tolerance: fn(usize, f64) -> (Tolerance, T
     };
     cases.extend([
         case("[5]".into(), Input::uniform("logits", &[5], 4.), 4.),
+        // Rows of two subgroups and of nine; rows of 33 pairs.
+        case("[3, 700]".into(), Input::uniform("logits", &[3, 700], 4.), 4.),
+        case("[2, 4200]".into(), Input::uniform("logits", &[2, 4200], 4.), 4.),
+        case("[80, 66]".into(), Input::uniform("logits", &[80, 66], 4.), 4.),
         case("[2, 3, 5]".into(), Input::uniform("logits", &[2, 3, 5], 4.), 4.),
         case("[0, 5]".into(), Input::uniform("logits", &[0, 5], 4.), 4.),
         case("[70000, 3]".into(), Input::uniform("logits", &[70_000, 3], 4.), 4.).f32_only(),

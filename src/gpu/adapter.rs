@@ -26,6 +26,8 @@ pub struct AdapterReport {
     pub software: bool,
     /// 16-bit floats in shaders.
     pub f16: bool,
+    /// 64-bit integers in shaders.
+    pub int64: bool,
     /// Subgroup operations.
     pub subgroups: bool,
     /// The smallest and the largest number of invocations in a subgroup.
@@ -62,6 +64,7 @@ impl AdapterReport {
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             software: info.device_type == wgpu::DeviceType::Cpu,
             f16: features.contains(wgpu::Features::SHADER_F16),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
             cooperative: cooperative(adapter),
@@ -194,6 +197,7 @@ mod tests {
             driver: String::new(),
             software: kind == "software",
             f16: false,
+            int64: false,
             subgroups: false,
             subgroup_sizes: (0, 0),
             cooperative: 0,

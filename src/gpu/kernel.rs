@@ -87,6 +87,8 @@ pub(crate) use params;
 pub(crate) struct Abilities {
     /// It runs on a CPU.
     pub software: bool,
+    /// Its shaders have 64-bit integers.
+    pub int64: bool,
     /// It has memory of its own.
     pub discrete: bool,
     /// The smallest and the largest subgroup; zeros where there are no subgroup operations.

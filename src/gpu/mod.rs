@@ -110,6 +110,7 @@ impl Gpu {
         let report = &self.0.report;
         Abilities {
             software: report.software,
+            int64: report.int64,
             discrete: report.kind == "discrete gpu",
             subgroup_sizes: if report.subgroups { report.subgroup_sizes } else { (0, 0) },
             cooperative: report.cooperative,

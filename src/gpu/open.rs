@@ -36,6 +36,7 @@ impl Gpu {
 
     async fn request(adapter: wgpu::Adapter, report: AdapterReport) -> Result<Gpu> {
         let wanted = wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
@@ -85,6 +86,7 @@ impl Gpu {
         let mut report = AdapterReport::new(0, adapter);
         let (features, limits) = (device.features(), device.limits());
         report.f16 = features.contains(wgpu::Features::SHADER_F16);
+        report.int64 = features.contains(wgpu::Features::SHADER_INT64);
         report.subgroups = features.contains(wgpu::Features::SUBGROUP);
         if !features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
             report.cooperative = 0;

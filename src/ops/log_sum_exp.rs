@@ -9,7 +9,7 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::{Forward, Rule, Saved, expect_inputs, rows};
+use super::{Forward, Rule, Saved, expect_inputs, row_lanes, rows};
 use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::Kernel;
@@ -28,8 +28,15 @@ const FORWARD: Kernel = rows::kernel("log_sum_exp", "forward", SOURCE, &[read("x
 const BACKWARD: Kernel =
     rows::kernel("log_sum_exp", "backward", SOURCE, &[read("x"), read("grad"), write("dx")]);
 
+const LANES: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/pairs.wgsl"),
+    include_str!("../../shaders/log_sum_exp_lanes.wgsl")
+);
+const FORWARD_LANES: Kernel = rows::kernel("log_sum_exp_lanes", "forward", LANES, FORWARD.bindings);
+
 /// The kernels of this operation. Example: [`Kernel`].
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &FORWARD_LANES];
 
 /// How the tape calls [`log_sum_exp`]. Example: [the module](self).
 pub const LOG_SUM_EXP: Rule<()> = Rule {
@@ -63,7 +70,7 @@ pub fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
         }
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("log_sum_exp", x.device(), shape, x.dtype())?;
-            rows::run(gpu, &FORWARD, size, &[x, &out])?;
+            row_lanes::run_each(gpu, [&FORWARD_LANES, &FORWARD], size, &[x, &out])?;
             Ok(out)
         }
     }

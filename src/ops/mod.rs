@@ -92,6 +92,7 @@ mod matmul_tune;
 mod matmul_ways;
 mod parts;
 pub mod reduce;
+mod row_lanes;
 mod rows;
 pub mod siglip;
 pub mod softmax;

@@ -10,7 +10,7 @@
 //! # Ok::<(), crossmodal::Error>(())
 //! ```
 
-use super::{Forward, Rule, Saved, expect_inputs, rows};
+use super::{Forward, Rule, Saved, expect_inputs, row_lanes, rows};
 use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::Kernel;
@@ -28,8 +28,17 @@ const SOURCE: &str = concat!(
 const FORWARD: Kernel = rows::kernel("softmax", "forward", SOURCE, &[read("x"), write("out")]);
 const BACKWARD: Kernel = rows::kernel("softmax", "backward", SOURCE, &[read("y"), read("grad"), write("dx")]);
 
+const LANES: &str = concat!(
+    include_str!("../../shaders/lib/grid.wgsl"),
+    include_str!("../../shaders/lib/pairs.wgsl"),
+    include_str!("../../shaders/lib/row_lanes.wgsl"),
+    include_str!("../../shaders/softmax_lanes.wgsl")
+);
+const FORWARD_LANES: Kernel = row_lanes::kernel("softmax_lanes", "forward", LANES, FORWARD.bindings);
+const BACKWARD_LANES: Kernel = row_lanes::kernel("softmax_lanes", "backward", LANES, BACKWARD.bindings);
+
 /// The kernels of this operation. Example: [`Kernel`].
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &FORWARD_LANES, &BACKWARD_LANES];
 
 /// How the tape calls [`softmax`]. Example: [the module](self).
 pub const SOFTMAX: Rule<()> = Rule {
@@ -62,7 +71,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
         }
         Device::Gpu(gpu) => {
             let out = Tensor::uninit("softmax", x.device(), x.shape(), x.dtype())?;
-            rows::run(gpu, &FORWARD, size, &[x, &out])?;
+            row_lanes::run(gpu, [&FORWARD_LANES, &FORWARD], size, &[x, &out])?;
             Ok(out)
         }
     }
@@ -79,7 +88,7 @@ fn backward(_: &(), saved: &Saved<'_>) -> Result<Vec<Option<Tensor>>> {
         }
         Device::Gpu(gpu) => {
             let dx = Tensor::uninit("softmax", y.device(), y.shape(), y.dtype())?;
-            rows::run(gpu, &BACKWARD, size, &[y, grad, &dx])?;
+            row_lanes::run(gpu, [&BACKWARD_LANES, &BACKWARD], size, &[y, grad, &dx])?;
             dx
         }
     };
