@@ -133,7 +133,7 @@ fn row_sweep(
     }
     aim = workgroup_sum4(aim, lane);
     let largest = workgroup_max(own.x, lane);
-    let sum = workgroup_sum(select(0.0, own.y * exp(scale * (own.x - largest)), own.y > 0.0), lane);
+    let sum = workgroup_sum(select(0.0, own.y * exp(scale * (own.x - largest)), !(own.y == 0.0)), lane);
     if lane == 0u {
         var part = vec2(largest, sum);
         if params.fresh == 0u {
@@ -226,7 +226,8 @@ fn line_losses(
     let aim = line_aims[i];
     let mass = select(aim.y, aim.w, has(NO_TARGETS));
     var loss = 0.0;
-    if mass > 0.0 && part.y > 0.0 {
+    // A NaN among the entries is one of the loss: it is not equal to 0, and where compilers take != for "less or more" not unequal.
+    if mass > 0.0 && !(part.y == 0.0) {
         let scale = exp(log_scales[0]);
         var aimed = 0.0;
         if !has(NO_TARGETS) {
@@ -278,7 +279,7 @@ fn line_factors(
     let part = line_stats[i];
     let aim = line_aims[i];
     var factor = vec4(0.0);
-    if line_losses_of[i].y > 0.0 && part.y > 0.0 {
+    if line_losses_of[i].y > 0.0 && !(part.y == 0.0) {
         let g = upstream[select(0u, i, has(PER_ROW))] * share(counted[0]) * exp(log_scales[0]);
         factor = vec4(part.x, g / part.y, 0.0, 0.0);
         if !has(NO_TARGETS) {

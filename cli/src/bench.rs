@@ -37,7 +37,8 @@ pub(crate) struct Args {
     /// How time and memory of info_nce and attention grow, no table
     #[arg(long, conflicts_with_all = ["op", "shape"])]
     growth: bool,
-    /// info_nce and attention beside their products, softmax beside a copy
+    /// info_nce and attention beside their products, softmax and log_sum_exp
+    /// beside a copy
     #[arg(long, conflicts_with_all = ["op", "shape", "seconds", "growth"])]
     beside: bool,
     /// Also write everything with machine and date, as .md or .json

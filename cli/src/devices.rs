@@ -40,8 +40,12 @@ fn cpu() -> String {
 
 fn adapter(report: &AdapterReport) -> String {
     let have = |name: &str, yes: bool| format!("{name} {}", if yes { "yes" } else { "no" });
-    let features =
-        [have("f16", report.f16), have("subgroups", report.subgroups), have("timestamps", report.timestamps)];
+    let features = [
+        have("f16", report.f16),
+        have("int64", report.int64),
+        have("subgroups", report.subgroups),
+        have("timestamps", report.timestamps),
+    ];
     let units = match report.cooperative {
         0 => "none that kernels here can use".to_string(),
         side => format!("blocks of {side} x {side} x {side}, f16 in, f32 out"),
@@ -96,7 +100,7 @@ fn json(reports: &[AdapterReport]) -> Value {
             "index": report.index, "name": report.name, "backend": report.backend, "kind": report.kind,
             "driver": report.driver, "software": report.software, "f16": report.f16,
             "subgroups": report.subgroups, "timestamps": report.timestamps,
-            "cooperative": report.cooperative, "max_buffer": report.max_buffer,
+            "int64": report.int64, "cooperative": report.cooperative, "max_buffer": report.max_buffer,
             "max_binding": report.max_binding, "workgroup_memory": report.workgroup_memory,
             "invocations": report.invocations,
         })

@@ -1,7 +1,7 @@
 // The lines of an operand (rows of A, columns of B) as f16 along the inner axis, filled up with zeros to a multiple of what
 // the kernel of cooperative matrices reads at a time. f32 becomes the sum of two f16: the line times a power of two, rounded,
 // and what the rounding left. That power brings the line's largest number to between 2^14 and 2^15, so that the second part
-// has all its bits but for numbers so small beside the largest that they do not matter.
+// has all its bits but for numbers below 2^-29 of the largest.
 @group(0) @binding(1) var<storage, read> x: array<elem>;
 @group(0) @binding(2) var<storage, read> scales: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<elem_out>>;
@@ -15,8 +15,9 @@ fn part_of(value: f32, part: u32) -> elem_out {
     let bits = bitcast<u32>(value);
     // What is not finite is in the first part.
     if (bits & 0x7f800000u) == 0x7f800000u { return elem_out(select(0.0, value, part == 0u)); }
-    // Rounded to the eleven bits of f16 by its bits: drivers take what goes to f16 and back for what it was.
-    let rounded = bitcast<f32>((bits + 0x1000u) & 0xffffe000u);
+    // Rounded to the eleven bits of f16 by its bits: drivers take what goes to f16 and back for what it was. What f16 has fewer
+    // bits for is in the second part alone.
+    let rounded = select(bitcast<f32>((bits + 0x1000u) & 0xffffe000u), 0.0, abs(value) < 0x1p-14f);
     return elem_out(select(value - rounded, rounded, part == 0u));
 }
 

@@ -75,6 +75,7 @@ pub(super) fn info_nce() -> Vec<Case> {
     cases.push(of_info_nce("f16 features", symmetric, inputs, stored));
     cases.push(more_rows());
     cases.extend(tiles());
+    cases.push(nan_is_not_hidden());
     cases.extend(combinations::combinations());
     cases
 }
@@ -94,10 +95,18 @@ fn tiles() -> Vec<Case> {
         ("one-way", (132, 264, 36), &one_way),
         ("in blocks, smoothed", (300, 300, 12), &blocks),
         ("a loss per row", (8, 8, 4), &per_row),
+        ("no multiples of four", (131, 261, 8), &one_way),
         ("more columns than rows", (136, 140, 16), &symmetric),
     ]
     .map(of)
     .into()
+}
+
+/// A NaN that nothing masks is one of the loss and of every gradient, by whichever kernels.
+fn nan_is_not_hidden() -> Case {
+    let mut case = info_nce_case("a NaN in a column".into(), (12, 12, 8), 2.66, &InfoNceOptions::default());
+    case.inputs[1].values[3 * 8 + 5] = f64::NAN;
+    case
 }
 
 fn more_rows() -> Case {

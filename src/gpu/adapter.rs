@@ -32,7 +32,8 @@ pub struct AdapterReport {
     pub subgroups: bool,
     /// The smallest and the largest number of invocations in a subgroup.
     pub subgroup_sizes: (u32, u32),
-    /// The side of the square blocks that its matrix units multiply, f16 in and f32 out: 8 or 16; 0 without them.
+    /// The side of the square blocks that its matrix units multiply, f16 in and f32 out: 8 or 16; 0 without them, or where subgroups
+    /// differ in size.
     pub cooperative: u32,
     /// Timestamps for profiling.
     pub timestamps: bool,
@@ -85,10 +86,10 @@ impl AdapterReport {
 
 /// The larger of the square blocks that shaders can name, if the adapter lists it for f16 in and f32 sums.
 fn cooperative(adapter: &wgpu::Adapter) -> u32 {
-    if !adapter
-        .features()
-        .contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16)
-    {
+    let info = adapter.get_info();
+    let features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    // A kernel has to know how many invocations share a block.
+    if !adapter.features().contains(features) || info.subgroup_min_size != info.subgroup_max_size {
         return 0;
     }
     let listed = adapter.cooperative_matrix_properties();

@@ -10,8 +10,9 @@ fn experimental(wanted: bool) -> wgpu::ExperimentalFeatures {
     if !wanted {
         return wgpu::ExperimentalFeatures::disabled();
     }
-    // SAFETY: of what is experimental only cooperative matrices are asked for, in the sizes and types that the adapter lists, by
-    // kernels whose every pointer is inside workgroup memory; what they give is compared with the plain kernel's before it is used.
+    // SAFETY: of what is experimental only cooperative matrices are asked for, in the sizes and types that the adapter lists. Blocks
+    // are loaded from workgroup memory, or from operands whose lines and inner axis are multiples of a block, the last one again
+    // past the edge: inside in any case. A kernel serves a class of products after it was compared with the plain one on whole numbers.
     #[allow(unsafe_code, reason = "matrix units are to be had only so")]
     unsafe {
         wgpu::ExperimentalFeatures::enabled()
@@ -67,7 +68,9 @@ impl Gpu {
     }
 
     /// Computes on a device that the caller opened and goes on using. f16 tensors need its `SHADER_F16`
-    /// feature, matrix units `EXPERIMENTAL_COOPERATIVE_MATRIX` too, profiling `TIMESTAMP_QUERY`, compiled kernels on disk `PIPELINE_CACHE`; its limits are the limits
+    /// feature, matrix units
+    /// `EXPERIMENTAL_COOPERATIVE_MATRIX` too, some kernels `SUBGROUP` and `SHADER_INT64`, profiling `TIMESTAMP_QUERY`, compiled
+    /// kernels on disk `PIPELINE_CACHE`; its limits are the limits
     /// here. The caller keeps its handler of uncaptured errors; its device-lost callback is replaced. The caller's
     /// own callbacks (of mapped buffers and of submitted work) must not call this `Gpu`: wgpu may run them while it
     /// submits.
@@ -88,7 +91,7 @@ impl Gpu {
         report.f16 = features.contains(wgpu::Features::SHADER_F16);
         report.int64 = features.contains(wgpu::Features::SHADER_INT64);
         report.subgroups = features.contains(wgpu::Features::SUBGROUP);
-        if !features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        if !report.f16 || !features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
             report.cooperative = 0;
         }
         report.timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);

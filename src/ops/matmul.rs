@@ -56,7 +56,8 @@ pub struct MatmulOptions {
     pub scale: f64,
     /// Applied last.
     pub activation: Option<Unary>,
-    /// Whether f32 may go through matrix units in parts of f16; f16 does so wherever they are.
+    /// Whether f32 may go through matrix units in parts of f16. Large products of f16 do so wherever they are; an operand that does not
+    /// lie along the inner axis, in a multiple of 32, is copied first.
     pub precision: Precision,
 }
 

@@ -28,7 +28,16 @@ pub(super) fn arrangement(subgroups: usize) -> (usize, usize) {
 pub(super) fn serves(subgroups: usize, shared: bool, device: &Abilities, shape: &MatmulShape) -> bool {
     let (least, lanes) = (device.subgroup_sizes.0 as usize, device.subgroup_sizes.1 as usize);
     let side = device.cooperative as usize;
-    if side == 0 || lanes == 0 || least != lanes || shape.k == 0 || !shape.n.is_multiple_of(4) {
+    // A matrix that a batch shares would be packed for each product.
+    let mut strides = shape.batch.iter().zip(shape.a_batch.iter().zip(&shape.b_batch));
+    let shared_matrix = strides.any(|(&size, (&a, &b))| size > 1 && (a == 0 || b == 0));
+    if side == 0
+        || lanes == 0
+        || least != lanes
+        || shape.k == 0
+        || !shape.n.is_multiple_of(4)
+        || shared_matrix
+    {
         return false;
     }
     let (down, across) = arrangement(subgroups);

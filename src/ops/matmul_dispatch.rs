@@ -38,7 +38,7 @@ pub(super) struct Product<'a> {
 /// not of both together.
 pub(crate) const INNER: usize = 2048;
 
-/// Writes, or adds, a product to `out`, which is f32 where the inner axis is more than [`INNER`].
+/// Writes, or adds, a product to `out`, which is f32 where the inner axis is more than the way sums at once.
 pub(super) fn dispatch(
     gpu: &Gpu,
     a: &Tensor,

@@ -16,7 +16,7 @@ use crate::tensor::Tensor;
 use std::time::Instant;
 
 /// Floating-point operations that make a product worth timing: below, starting a kernel is most of its time.
-const WORTH_TIMING: f64 = 1e9;
+pub(super) const WORTH_TIMING: f64 = 1e9;
 /// Timed rounds of a way, of which the fastest counts, and how long one should take, in seconds.
 const ROUNDS: usize = 3;
 const LONG_ENOUGH: f64 = 4e-3;
@@ -102,13 +102,13 @@ impl Problem {
     }
 
     /// Problems of one class are served by one choice: sizes up to the next power of two, layout and type.
-    fn class(&self, layout: &Layout) -> String {
+    fn class(&self, layout: &Layout, units: bool) -> String {
         let size = |n: usize| n.max(1).next_power_of_two();
         let Problem { batches, m, n, k, .. } = *self;
         let fast = if self.precision == Precision::Fast { " fast" } else { "" };
         let letter = |transposed: bool| if transposed { "t" } else { "n" };
         format!(
-            "matmul {}{fast} {}x{}x{} of {} {}{} {}",
+            "matmul {}{fast} {}x{}x{} of {} {}{} {}{}",
             self.dtype,
             size(m),
             size(k),
@@ -116,7 +116,8 @@ impl Problem {
             size(batches),
             letter(self.transpose_a),
             letter(self.transpose_b),
-            if layout.wide { "wide" } else { "narrow" }
+            if layout.wide { "wide" } else { "narrow" },
+            if units { " units" } else { "" }
         )
     }
 }
@@ -146,20 +147,22 @@ pub(super) fn way(
         dtype,
         precision,
     };
-    let class = problem.class(layout);
+    let class = problem.class(layout, candidates[0].has_units());
+    // Matrix units are not taken unchecked.
+    let untried = || ways::candidates(&gpu.abilities(), shape, layout, false)[0];
     let chosen = match gpu.choice(&class) {
         Some(name) => name,
         None if gpu.may_time() && problem.fits(gpu) => match tried(gpu, &problem, &candidates) {
             Ok(trials) => choose(gpu, &class, &trials),
             // The product itself needs less.
-            Err(Error::OutOfMemory { .. }) => return Ok(candidates[0]),
+            Err(Error::OutOfMemory { .. }) => return Ok(untried()),
             Err(error) => return Err(error),
         },
-        None => return Ok(candidates[0]),
+        None => return Ok(untried()),
     };
-    // The plain way is chosen where no other was right, a candidate or not. A name that is no way's is an older version's.
-    let found = ways::WAYS.iter().find(|way| way.name() == chosen && way.serves(&gpu.abilities(), shape));
-    Ok(found.copied().unwrap_or(candidates[0]))
+    // The plain way is chosen where no other was right, a candidate or not. A name that is no candidate's is another version's.
+    let right = |way: &&Way| way.name() == chosen && (**way == Way::Plain || candidates.contains(way));
+    Ok(ways::WAYS.iter().find(right).copied().unwrap_or_else(untried))
 }
 
 /// Whether matrix units are exact enough, and what they read fits into a binding.
@@ -187,8 +190,9 @@ pub fn tune(gpu: &Gpu, problem: &Problem) -> Result<Vec<Trial>> {
     let shape = problem.shape();
     let layout = Layout::of(&shape, [0; 3]);
     let units = may_use_units(gpu, &shape, problem.dtype, problem.precision);
-    let trials = tried(gpu, problem, &ways::candidates(&gpu.abilities(), &shape, &layout, units))?;
-    choose(gpu, &problem.class(&layout), &trials);
+    let candidates = ways::candidates(&gpu.abilities(), &shape, &layout, units);
+    let trials = tried(gpu, problem, &candidates)?;
+    choose(gpu, &problem.class(&layout, candidates[0].has_units()), &trials);
     Ok(trials)
 }
 

@@ -56,13 +56,14 @@ pub(crate) const WAYS: &[Way] = &[
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// f32 times f32 is f32.
+    /// f32 times f32 is f32. Products of f16 are exact in f32 and summed there, by matrix units too.
     #[default]
     Strict,
     /// Where a GPU has matrix units, a large product of f32 is made of three of f16: every number is the sum of two f16, after its row
     /// (its column in B) was multiplied by a power of two, and the product of the two small parts is left out. An element may be off by
-    /// `2^-19 Σ |a| |b|` beside the rounding of the sums; by `2^-22` where conversion to f16 rounds to nearest. Where a
-    /// row holds an infinity its results are not finite, but may be NaN.
+    /// `2^-19 Σ |a| |b|` beside the rounding of the sums, where |a| counts as no less than `2^-20` of the largest of its row and |b| of
+    /// its column (`2^-9` on a device that flushes subnormal f16 to zero). Where a row holds an infinity its results are not finite, but
+    /// may be NaN. Both operands are copied, each into as many bytes as it has.
     Fast,
 }
 
@@ -70,8 +71,9 @@ pub enum Precision {
 const BUSY: f64 = 65_536.;
 /// Floating-point operations that are worth compiling the kernel of lanes for: a second.
 const WORTH_LANES: f64 = 2e7;
-/// Floating-point operations that are worth bringing operands into the form that matrix units take.
-const WORTH_UNITS: f64 = 2.5e8;
+/// Floating-point operations that are worth bringing operands into the form that matrix units take: no fewer than are worth timing,
+/// and with it checking.
+const WORTH_UNITS: f64 = super::matmul_tune::WORTH_TIMING;
 /// Workgroups of 64 by 64 that need no more beside them: on the GPU measured, 256 of them in one go were faster than in pieces.
 const ENOUGH_TILES: usize = 256;
 /// The shortest piece of an inner axis that is worth a pass of its own.

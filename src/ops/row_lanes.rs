@@ -70,7 +70,7 @@ pub(super) fn run_each(
     (rows, cols): (usize, usize),
     tensors: &[&Tensor],
 ) -> Result<()> {
-    let first = if rows >= SUBGROUP { 0 } else { 1 };
+    let first = if rows >= WIDTH { 0 } else { 1 };
     if !loads_pairs(&gpu.abilities(), tensors) || ways::choose(2) != first {
         return rows::run(gpu, plain, (rows, cols), tensors);
     }

@@ -1,4 +1,5 @@
-//! What a fused operation takes beside the plain ones that it is made of, timed in turn.
+//! What a fused operation takes beside the plain ones that it is made of, timed in turn; what goes over rows beside the best copy, whose
+//! rate was measured before.
 
 use super::{Bench, Limits, is_software, measure};
 use crate::cases::{attention, contrastive, products, rowwise};

@@ -174,7 +174,8 @@ pub fn benches(wanted: impl Fn(&str, &str) -> bool) -> Vec<(&'static str, Bench)
 }
 
 /// Times these benches, and lists those left out of which one run would take longer than `seconds` at the device's limits;
-/// `each` hears of every line as it comes. Benches in a type that the device does not have are no lines. A bench that ends in an error is a line that says so.
+/// `each` hears of every line as it comes. Benches in a type that the device does not have
+/// are no lines. A bench that ends in an error is a line that says so.
 ///
 /// ```
 /// use crossmodal::{Device, cases::{self, Limits, Outcome}};
