@@ -191,9 +191,8 @@ fn packed(
 pub(crate) fn packed_and_back(x: &Tensor, eye: &Tensor, operand: usize, transposed: bool) -> Result<Tensor> {
     let (batches, rows, cols) = (x.shape()[0], x.shape()[1], x.shape()[2]);
     let (lines, k) = if transposed { (cols, rows) } else { (rows, cols) };
-    let Device::Gpu(gpu) = x.device() else {
-        return if transposed { transpose(x, &[0, 2, 1]) } else { Ok(x.clone()) };
-    };
+    let as_it_is = || if transposed { transpose(x, &[0, 2, 1]) } else { Ok(x.clone()) };
+    let Device::Gpu(gpu) = x.device() else { return as_it_is() };
     let strides = if transposed { (1, cols) } else { (cols, 1) };
     let shape = MatmulShape {
         m: lines,
@@ -205,6 +204,10 @@ pub(crate) fn packed_and_back(x: &Tensor, eye: &Tensor, operand: usize, transpos
         a_strides: strides,
         b_strides: (strides.1, strides.0),
     };
+    if x.is_split() || packed_bytes(&shape, x.dtype()) > gpu.piece_bytes() {
+        // As products do: other ways take what no binding spans.
+        return as_it_is();
+    }
     let packed = packed(gpu, x, operand, &shape, &Product::default())?;
     let parts = parts(x.dtype());
     let all = cast(&packed.tensor, DType::F32)?.reshape(&[batches, parts, lines, packed.line])?;
