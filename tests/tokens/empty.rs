@@ -1,6 +1,6 @@
 //! Sequences without a token, batches without a sample, one token.
 
-use crate::common;
+use crate::shared;
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::fusion::{
     BottleneckFusion, CoAttention, CrossAttention, GatedCrossAttention, MergedEncoder, Presence, Resampler,
@@ -29,7 +29,7 @@ fn check(tape: &Tape, x: &Var, y: &Var, shape: [usize; 3]) {
 
 #[test]
 fn sizes_of_nothing_and_of_one() {
-    for device in [Device::Cpu, common::gpu()] {
+    for device in [Device::Cpu, shared::gpu()] {
         let (mut p, mut random) = (Parameters::default(), generator(0, 0));
         let options = EncoderOptions::new(4, 2);
         let attention = MultiHeadAttention::new(&device, &mut p, "a", MultiHeadSizes::new(4, 2), &mut random);

@@ -1,7 +1,7 @@
 //! The transformer's encoder.
 
-use crate::common;
 use crate::plain::Plain;
+use crate::shared;
 use crate::trial::{Trial, close, sample};
 use crossmodal::nn::{
     Bound, Dropout, DropoutStep, Encoder, EncoderLayer, EncoderOptions, NormPlace, Parameters, generator,
@@ -80,7 +80,7 @@ fn masked_tokens_leave_no_trace() {
         for mask in [mask(), Mask::drop(&SHAPE[..2], &KEPT.map(|kept| !kept))] {
             let trial = trial(&options(norm), 2, Some(mask), None);
             trial.leaves_no_trace(&|_, token| !KEPT[token], &format!("{norm:?}"));
-            let y = &trial.run(&common::gpu(), DType::F32).results[0];
+            let y = &trial.run(&shared::gpu(), DType::F32).results[0];
             for (token, kept) in y.chunks(SHAPE[2]).zip(KEPT) {
                 assert_eq!(token.iter().any(|v| *v != 0.), kept, "{norm:?}: {token:?}");
             }
@@ -98,7 +98,7 @@ fn masked_tokens_leave_no_trace() {
 /// With biases of 1 the attention and the MLP of zero weights add 1 each, or what dropout makes of it: which elements shows.
 #[test]
 fn what_the_attention_and_the_mlp_add_is_dropped_by_numbers_of_their_own() {
-    for device in [Device::Cpu, common::gpu()] {
+    for device in [Device::Cpu, shared::gpu()] {
         let options = EncoderOptions { dropout: 0.5, first_dropout: 7, ..options(NormPlace::Before) };
         let mut parameters = Parameters::default();
         let made = EncoderLayer::new(&device, &mut parameters, "l", &options, &mut generator(0, 0)).unwrap();
@@ -180,7 +180,7 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn it_learns() {
-    for device in [Device::Cpu, common::gpu()] {
+    for device in [Device::Cpu, shared::gpu()] {
         for norm in [NormPlace::Before, NormPlace::After] {
             let mut parameters = Parameters::default();
             let made =

@@ -1,8 +1,8 @@
 //! Fusions of tokens: each against its formula, finite differences, and what is missing.
 
-use crate::common;
 use crate::plain::Plain;
 use crate::setup::{ATTENDING, BATCH, KINDS, Kind, LENGTHS, PRESENT, Setup, WIDTHS, setups};
+use crate::shared;
 use crate::trial::{Trial, close, sample};
 use crossmodal::fusion::{BottleneckFusion, CrossAttention, Presence, TokenBatch};
 use crossmodal::nn::{NormPlace, Parameters, generator};
@@ -51,7 +51,7 @@ fn what_is_missing_leaves_no_trace() {
 /// Whatever the attention over the other modality is, a sample without that one is the same, to the bit.
 #[test]
 fn over_a_missing_modality_attention_adds_exactly_nothing() {
-    for device in [Device::Cpu, common::gpu()] {
+    for device in [Device::Cpu, shared::gpu()] {
         for setup in setups().into_iter().filter(|setup| setup.gaps && ATTENDING.contains(&setup.kind)) {
             let mut trial = setup.trial();
             let before = trial.run(&device, DType::F32).results;
@@ -100,7 +100,7 @@ fn weights_of_cross_attention_are_those_of_its_formula() {
         let own = plain.attention("f.attention", (2, 1), [&x, &c, &c], &|_, _| *there);
         want.extend(own.1.concat().concat());
     }
-    for device in [Device::Cpu, common::gpu()] {
+    for device in [Device::Cpu, shared::gpu()] {
         let got = trial.run(&device, DType::F32).results.concat();
         close(&got[..want.len()], &want, 1e-5, &format!("weights on {}", device.name()));
     }
@@ -115,7 +115,7 @@ fn weights_of_a_missing_modality_change_nothing() {
         (Kind::Bottleneck, "f.layers.0.1."),
         (Kind::Resampler, "f.1."),
     ];
-    for device in [Device::Cpu, common::gpu()] {
+    for device in [Device::Cpu, shared::gpu()] {
         for (kind, own) in kinds {
             let mut trial = Setup { kind, norm: NormPlace::Before, gaps: true, dropout: 0. }.trial();
             let before = trial.run(&device, DType::F32).results;
@@ -158,7 +158,7 @@ fn a_modality_of_padding_alone_is_missing() {
             let lacking = TokenBatch { tokens: x, masks: &[], presence: &lacking };
             [fusion(tape, bound, &padded), fusion(tape, bound, &lacking)].concat()
         });
-        for device in [Device::Cpu, common::gpu()] {
+        for device in [Device::Cpu, shared::gpu()] {
             let got = both.run(&device, DType::F32).results;
             let (padded, lacking) = got.split_at(got.len() / 2);
             assert_eq!(padded, lacking, "{setup:?} on {}", device.name());
@@ -187,7 +187,7 @@ fn modalities_meet_in_the_bottleneck_alone() {
             let batch = TokenBatch { tokens: x, masks: &[], presence: &presence };
             vec![made.forward(tape, bound, &batch, None).unwrap().tokens.swap_remove(0)]
         });
-        for device in [Device::Cpu, common::gpu()] {
+        for device in [Device::Cpu, shared::gpu()] {
             let of_other = &trial.run(&device, DType::F32).of_inputs[1];
             let moves = of_other.iter().filter(|v| **v != 0.).count();
             assert_eq!(moves, if layers == 1 { 0 } else { of_other.len() }, "on {}", device.name());

@@ -1,7 +1,7 @@
 //! Gates of gated cross-attention while they are shut.
 
-use crate::common;
 use crate::setup::{BATCH, Kind, LENGTHS, Setup, WIDTHS};
+use crate::shared;
 use crate::trial::Trial;
 use crossmodal::nn::NormPlace;
 use crossmodal::{DType, Device, Tensor};
@@ -23,7 +23,7 @@ fn shut_gates_are_the_identity_and_only_they_have_a_gradient() {
     for (gaps, dropout) in [(false, 0.), (true, 0.), (true, 0.3)] {
         let (setup, trial) = shut(gaps, dropout);
         let rounded = |v: &f64| f64::from(*v as f32);
-        for device in [Device::Cpu, common::gpu()] {
+        for device in [Device::Cpu, shared::gpu()] {
             let what = format!("{setup:?} on {}", device.name());
             let got = trial.run(&device, DType::F32);
             let x = trial.inputs[0].1.chunks(WIDTHS[0]).enumerate().flat_map(|(token, x)| {

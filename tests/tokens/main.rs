@@ -11,4 +11,6 @@ mod gates;
 mod multi_head_attention;
 mod plain;
 mod setup;
+#[path = "../common/shared.rs"]
+mod shared;
 mod trial;

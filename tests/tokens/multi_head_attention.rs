@@ -114,7 +114,7 @@ fn a_sample_without_keys_gives_the_last_bias() {
     let none = Mask::keep(&[BATCH, KEYS], &[false; BATCH * KEYS]);
     let trial = cross(sizes()[0], AttentionOptions { key_mask: Some(none), ..Default::default() });
     let bias = Plain::new(&trial.parameters).get("a.output.bias").repeat(BATCH * QUERIES);
-    let got = trial.run(&crate::common::gpu(), DType::F32);
+    let got = trial.run(&crate::shared::gpu(), DType::F32);
     close(&got.results[0], &bias, 1e-6, "the bias");
     assert!(got.of_inputs.iter().flatten().all(|v| *v == 0.));
     let names: Vec<_> = trial.parameters.iter().map(|p| &*p.name).collect();

@@ -1,7 +1,7 @@
 //! A model of several inputs, run anywhere: finite differences in f64, and every device against that.
 
-use crate::common;
 use crate::plain::Tokens;
+use crate::shared;
 use crossmodal::autograd::{Tape, Var};
 use crossmodal::nn::{Bound, Parameters};
 use crossmodal::ops::binary::BINARY;
@@ -150,7 +150,7 @@ impl<'a> Trial<'a> {
             }
             self.parameters.iter_mut().nth(i).unwrap().value = before.value;
         }
-        for device in [Device::Cpu, common::gpu()] {
+        for device in [Device::Cpu, shared::gpu()] {
             let (got, name) = (self.run(&device, DType::F32), device.name());
             close(&got.results.concat(), &exact.results.concat(), 1e-5, &format!("{what} on {name}"));
             let all = |of: &Outcome| [of.of_inputs.concat(), of.of_parameters.concat()].concat();
@@ -160,7 +160,7 @@ impl<'a> Trial<'a> {
 
     /// On every device the results and all gradients are the same whatever stands in some tokens, which get no gradient.
     pub(crate) fn leaves_no_trace(&self, hidden: &dyn Fn(usize, usize) -> bool, what: &str) {
-        for device in [Device::Cpu, common::gpu()] {
+        for device in [Device::Cpu, shared::gpu()] {
             let clean = self.run(&device, DType::F32);
             let mut odd = Trial {
                 parameters: self.parameters.clone(),
