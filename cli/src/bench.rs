@@ -37,8 +37,7 @@ pub(crate) struct Args {
     /// How time and memory of info_nce and attention grow, no table
     #[arg(long, conflicts_with_all = ["op", "shape"])]
     growth: bool,
-    /// info_nce and attention beside their products, softmax and log_sum_exp
-    /// beside a copy
+    /// What is fused beside its products, what goes over rows beside a copy
     #[arg(long, conflicts_with_all = ["op", "shape", "seconds", "growth"])]
     beside: bool,
     /// Also write everything with machine and date, as .md or .json

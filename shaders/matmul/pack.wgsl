@@ -1,7 +1,7 @@
 // The lines of an operand (rows of A, columns of B) as f16 along the inner axis, filled up with zeros to a multiple of what
 // the kernel of cooperative matrices reads at a time. f32 becomes the sum of two f16: the line times a power of two, rounded,
 // and what the rounding left. That power brings the line's largest number to between 2^14 and 2^15, so that the second part
-// has all its bits but for numbers below 2^-29 of the largest.
+// has all its bits but for numbers below 2^-17 of the largest, which lose those under 2^-39 of it.
 @group(0) @binding(1) var<storage, read> x: array<elem>;
 @group(0) @binding(2) var<storage, read> scales: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<elem_out>>;
