@@ -156,15 +156,16 @@ fn in_two_parts(way: Way) -> Case {
 
 /// Operands as matrix units read them, and back: which needs no such units.
 fn packed((operand, transposed): (usize, bool)) -> Case {
+    const LARGEST: f64 = 1023.9;
     let (batches, lines, k) = (2, 101, 45);
     let power = |line: usize| 2f64.powi((line % 11) as i32 - 5);
     let line = move |i: usize| if transposed { i % lines } else { i / k % lines };
     let inner = move |i: usize| if transposed { i / lines % k } else { i % k };
     let shape = if transposed { [batches, k, lines] } else { [batches, lines, k] };
     let inputs = vec![
-        // The last of a line is its largest: a maximum without it would make f16 overflow.
+        // The last of a line is its largest: a scale without it, or twice the scale, would make f16 overflow.
         Input::uniform("x", &shape, 1.)
-            .map(move |i, v| if inner(i) + 1 < k { v } else { v.signum() * 512. } * power(line(i))),
+            .map(move |i, v| if inner(i) + 1 < k { v } else { v.signum() * LARGEST } * power(line(i))),
         Input::of(&[64, k], &[]).fill(move |i| f64::from(u8::from(i / k == i % k))),
         Input::of(&[lines, 1], &[]).fill(move |i| 1. / power(i)),
     ];
@@ -173,8 +174,8 @@ fn packed((operand, transposed): (usize, bool)) -> Case {
         Ok(vec![("out".into(), mul(&back, &inputs[2])?)])
     };
     let name = format!("operand {operand}{}, packed and back", if transposed { " transposed" } else { "" });
-    // Two parts of eleven bits each; of what is small beside the largest, 512, no bit is below 2^-39 of it.
-    let smallest = Tolerance::carried(512. / 2f64.powi(39));
+    // Two parts of eleven bits each; of what is small beside the largest no bit is below 2^-39 of it.
+    let smallest = Tolerance::carried(LARGEST / 2f64.powi(39));
     Case::of(name, inputs, run, Tolerance::ulps(8.).and(smallest))
 }
 
