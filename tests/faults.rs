@@ -31,8 +31,8 @@ const NAN_BEHIND: &str = "what it takes in behind the last partial norm is a NaN
 const NO_ENTRIES: &str =
     "a piece behind the last column has no entries in it, and none comes before those kept";
 const UNUSED_SLOTS: &str = "it compares two slots behind those in use";
-const STEPS: &str =
-    "its steps are of 16 and what it goes through is a multiple of 4: one less ends behind the same step";
+const STEPS: &str = "its steps are of 16 and what it goes through is a multiple of 4: one less ends behind the same step, \
+                     and a step behind the last adds zeros";
 const NO_BATCH: &str = "a block of similarities is one product: there are no batch axes";
 const NOWHERE: &str = "a place behind the chunk counts as none, as it must";
 
@@ -82,7 +82,7 @@ const UNSEEN: &[Unseen] = &[
     ("info_nce", "gradient", "too late", INTERMEDIATE),
     ("info_nce", "tiled_sweep", ": for (var axis", NO_BATCH),
     ("info_nce", "tiled_gradient", ": for (var axis", NO_BATCH),
-    ("info_nce", "tiled_gradient", "without its last turn: for (var inner", STEPS),
+    ("info_nce", "tiled_gradient", ": for (var inner", STEPS),
     ("reduce", "first_of_chunk", "too late", INTERMEDIATE),
     ("reduce", "first_of_axis", "too late", INTERMEDIATE),
     ("reduce", "first_of_chunk", "one turn more: while", NOWHERE),
