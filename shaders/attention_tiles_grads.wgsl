@@ -64,53 +64,41 @@ fn column(head: Head, i: vec4<u32>, j: vec4<u32>, lse: vec4<f32>, delta: vec4<f3
     return Made(in_turn(made.weights, own.weights), in_turn(made.grads, own.grads));
 }
 
-// Adds the keys of a tile by their weights.
-fn add_keys(sums: ptr<function, Sums>, head: Head, first: u32, chunk: u32, weights: Pair, everybody: bool, place: Place) {
-    let wide = WIDTH / 4u;
-    for (var quarter = 0u; quarter < 4u; quarter++) {
-        put_weights(weights, place, quarter);
-        for (var n = place.lane; n < STEPS * wide; n += 128u) {
-            let key = first + column_of_step(quarter, n / wide);
-            let column = chunk + n % wide;
-            var values = vec4(0.0);
-            if key < params.keys && column < params.dh / 4u {
-                values = k[(head.k + key * params.k_row) / 4u + column];
-            }
-            put_columns(n, values, everybody);
-        }
-        gather_staged(sums, everybody, place);
+// Whose rows are added up.
+const KEYS: u32 = 0u;
+const QUERIES: u32 = 1u;
+const OUT_GRADS: u32 = 2u;
+
+// Four columns of a row; zeros past the last row or column.
+fn columns_of(rows: u32, head: Head, row: u32, column: u32) -> vec4<f32> {
+    var values = vec4(0.0);
+    if rows == KEYS {
+        if row < params.keys && column < params.dh / 4u { values = k[(head.k + row * params.k_row) / 4u + column]; }
+    } else if rows == QUERIES {
+        if row < params.queries && column < params.dh / 4u { values = q[(head.q + row * params.q_row) / 4u + column]; }
+    } else if row < params.queries && column < params.dv / 4u {
+        values = out_grad[(head.out + row * params.out_row) / 4u + column];
     }
+    return values;
 }
 
-fn add_queries(sums: ptr<function, Sums>, head: Head, first: u32, chunk: u32, weights: Pair, everybody: bool, place: Place) {
+// Adds the rows of a tile by their weights.
+fn add_rows(
+    sums: ptr<function, Sums>,
+    rows: u32,
+    head: Head,
+    first: u32,
+    chunk: u32,
+    weights: Pair,
+    everybody: bool,
+    place: Place,
+) {
     let wide = WIDTH / 4u;
     for (var quarter = 0u; quarter < 4u; quarter++) {
         put_weights(weights, place, quarter);
         for (var n = place.lane; n < STEPS * wide; n += 128u) {
-            let query = first + column_of_step(quarter, n / wide);
-            let column = chunk + n % wide;
-            var values = vec4(0.0);
-            if query < params.queries && column < params.dh / 4u {
-                values = q[(head.q + query * params.q_row) / 4u + column];
-            }
-            put_columns(n, values, everybody);
-        }
-        gather_staged(sums, everybody, place);
-    }
-}
-
-fn add_out_grads(sums: ptr<function, Sums>, head: Head, first: u32, chunk: u32, weights: Pair, everybody: bool, place: Place) {
-    let wide = WIDTH / 4u;
-    for (var quarter = 0u; quarter < 4u; quarter++) {
-        put_weights(weights, place, quarter);
-        for (var n = place.lane; n < STEPS * wide; n += 128u) {
-            let query = first + column_of_step(quarter, n / wide);
-            let column = chunk + n % wide;
-            var values = vec4(0.0);
-            if query < params.queries && column < params.dv / 4u {
-                values = out_grad[(head.out + query * params.out_row) / 4u + column];
-            }
-            put_columns(n, values, everybody);
+            let row = first + column_of_step(quarter, n / wide);
+            put_columns(n, columns_of(rows, head, row, chunk + n % wide), everybody);
         }
         gather_staged(sums, everybody, place);
     }
@@ -168,7 +156,7 @@ fn grad_q(
                 made = column(head, rows, vec4(first + place.column * 4u + turn(n)), lse, delta, made);
             }
         }
-        add_keys(&sums, head, first, chunk, made.grads, everybody, place);
+        add_rows(&sums, KEYS, head, first, chunk, made.grads, everybody, place);
     }
     store_query(head, rows, chunk + place.column, sums.a);
     store_query(head, rows, chunk + place.column + 8u, sums.b);
@@ -262,8 +250,8 @@ fn grad_kv(
             let everybody = OPTIONS == 0u && first + SIDE <= params.queries && plan[4u * last] <= first_key
                 && plan[4u * first + 1u] >= min(first_key + SIDE, params.keys);
             let made = made_of_keys(head, first, first_key, everybody, place);
-            if GRADS != 1u { add_out_grads(&value_sums, head, first, chunk, made.weights, everybody, place); }
-            if GRADS != 2u { add_queries(&key_sums, head, first, chunk, made.grads, everybody, place); }
+            if GRADS != 1u { add_rows(&value_sums, OUT_GRADS, head, first, chunk, made.weights, everybody, place); }
+            if GRADS != 2u { add_rows(&key_sums, QUERIES, head, first, chunk, made.grads, everybody, place); }
         }
     }
     let own = head_of(b, first_head);
