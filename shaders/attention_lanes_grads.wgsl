@@ -4,6 +4,7 @@
 @group(0) @binding(5) var<storage, read> out_grad: array<f32>;
 
 // GRADS: which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
+// KEPT: whether ∂Sᵀ is left behind them, for a product that makes the gradient of the queries.
 
 // The products of 32 queries and 64 keys, where rows are queries. Behind the last query and the last key stands the last one again.
 fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Block {
@@ -224,6 +225,14 @@ fn grad_kv(
                     var own = Pairs(p, p * (near_weights[0] - delta));
                     if !everybody {
                         own = pairs(head, vec4(i), keys, lse, delta, near_products[0], near_weights[0]);
+                    }
+                    if KEPT > 0u && chunk == 0u {
+                        let key = (unit / chunks - params.kept_from) * ROWS + four(lane * 4u);
+                        let at = params.kept_at + (key * of_group + h - first_head) * params.kept_row + i;
+                        kv_grad[at.x] = own.grads.x;
+                        kv_grad[at.y] = own.grads.y;
+                        kv_grad[at.z] = own.grads.z;
+                        kv_grad[at.w] = own.grads.w;
                     }
                     if GRADS != 2u {
                         let at = head.q + min(i, params.queries - 1u) * params.q_row;

@@ -4,6 +4,7 @@
 @group(0) @binding(5) var<storage, read> out_grad: array<vec4<f32>>;
 
 // GRADS: which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
+// KEPT: whether ∂Sᵀ is left behind them, for a product that makes the gradient of the queries.
 
 // What comes of a tile's products: weights behind dropout, and gradients of the products.
 struct Made {
@@ -189,6 +190,16 @@ fn store_keys(at: u32, row: u32, width: u32, keys: vec4<u32>, column: u32, sums:
     }
 }
 
+// Leaves ∂Sᵀ of four keys and four queries; `at` is the first key's.
+fn keep(at: u32, grads: mat4x4<f32>) {
+    let turned = transpose(grads);
+    let next = params.heads / params.kv_heads * params.kept_row / 4u;
+    kv_grad[at] = turned[0];
+    kv_grad[at + next] = turned[1];
+    kv_grad[at + 2u * next] = turned[2];
+    kv_grad[at + 3u * next] = turned[3];
+}
+
 // What comes of a tile of 64 keys (rows) and 64 queries.
 fn made_of_keys(head: Head, first: u32, first_key: u32, everybody: bool, place: Place) -> Made {
     var made = Made(query_key(head, first, first_key, COLUMNS_AT, place), Pair());
@@ -251,6 +262,13 @@ fn grad_kv(
                 && plan[4u * first + 1u] >= min(first_key + SIDE, params.keys);
             let made = made_of_keys(head, first, first_key, everybody, place);
             if GRADS != 1u { add_rows(&value_sums, OUT_GRADS, head, first, chunk, made.weights, everybody, place); }
+            if KEPT > 0u && chunk == 0u {
+                let key = (unit / chunks - params.kept_from) * SIDE + place.row * 4u;
+                let row = key * of_group + h - first_head;
+                let at = (params.kept_at + row * params.kept_row + first) / 4u + place.column;
+                keep(at, made.grads.near);
+                keep(at + 8u, made.grads.far);
+            }
             if GRADS != 2u { add_rows(&key_sums, QUERIES, head, first, chunk, made.grads, everybody, place); }
         }
     }

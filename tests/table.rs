@@ -64,6 +64,7 @@ fn every_operation_has_a_row_and_every_row_its_operation() {
         "attention_blocks",
         "attention_check",
         "attention_dispatch",
+        "attention_kept",
         "attention_kernels",
         "attention_parts",
         "attention_plan",

@@ -223,24 +223,54 @@ fn edges() -> Vec<Case> {
     cases
 }
 
+/// Gradients of the scores kept for the queries' gradient: never, or by batches, by heads, by tiles of keys. The last is done in
+/// parts by a discrete GPU too, which takes 16 times the scratch and keeps nothing below 256 tiles.
+fn kept() -> Vec<Case> {
+    let packed = AttentionLayout::Packed { heads: 6, kv_heads: 3 };
+    let batches = Size { batch: 9, heads: 6, kv_heads: 3, ..PLAIN };
+    let heads = Size { heads: 20, kv_heads: 20, queries: 5, dh: 2, dv: 3, ..PLAIN };
+    let tiles = Size { batch: 1, heads: 1, kv_heads: 1, queries: 3, keys: 19_237, ..PLAIN };
+    let case = |name: &str, size: Size, layout: AttentionLayout, scratch_bytes: usize| {
+        plain_case(size, &AttentionOptions { layout, scratch_bytes, ..Default::default() }, name.into())
+    };
+    vec![
+        case("nothing kept", PLAIN, AttentionLayout::Heads, 0),
+        case("kept by batches", batches, AttentionLayout::Heads, 512 << 10),
+        case("kept by batches, packed", batches, packed, 512 << 10),
+        case("kept by heads", heads, AttentionLayout::Heads, 256 << 10),
+        case("kept by tiles of keys", tiles, AttentionLayout::Heads, 256 << 10),
+    ]
+}
+
 pub(super) fn attention() -> Vec<Case> {
     let mut cases = sizes();
     cases.extend(exact());
     cases.extend(edges());
+    cases.extend(kept());
     cases.extend(combinations());
     cases
 }
 
 /// Heads of so many queries and keys of one width: the forward alone, and with the backward where `both`.
 pub(super) fn attention_of(
-    (batch, heads): (usize, usize),
-    (queries, keys, width): (usize, usize, usize),
+    heads: (usize, usize),
+    sizes: (usize, usize, usize),
     causal: bool,
     both: bool,
 ) -> Bench {
+    let causal = causal.then_some(Corner::TopLeft);
+    attention_by(heads, sizes, AttentionOptions { causal, ..AttentionOptions::default() }, both)
+}
+
+/// The same by options.
+pub(super) fn attention_by(
+    (batch, heads): (usize, usize),
+    (queries, keys, width): (usize, usize, usize),
+    options: AttentionOptions,
+    both: bool,
+) -> Bench {
     let size = Size { batch, heads, kv_heads: heads, queries, keys, dh: width, dv: width };
-    let options =
-        AttentionOptions { causal: causal.then_some(Corner::TopLeft), ..AttentionOptions::default() };
+    let causal = options.causal.is_some();
     let make = {
         let options = options.clone();
         move || {

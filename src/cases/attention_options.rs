@@ -143,6 +143,7 @@ fn options(set: &[Ask], size: Size) -> AttentionOptions {
             _ => AttentionWeights::None,
         },
         rows: has(Rows).then(|| [33, 2, 17].into()),
+        ..AttentionOptions::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The fast kernels of attention: two families, each a forward, the gradient of q, and those of k and v at once.
 
 use super::attention_dispatch::{dispatch_groups, uninit};
+use super::attention_kept::Kept;
 use super::attention_kernels::{LANES, Params, TILES};
 use super::attention_plan::Part;
 use super::concat::{concat, slice};
@@ -9,6 +10,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference::Attention;
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 /// A family of kernels, by what a workgroup of it has.
 pub(super) struct Blocks {
@@ -84,7 +86,7 @@ impl Blocks {
         if self.tall > 1 {
             variant = variant.with("TALL", tall as u32 - 1);
         }
-        dispatch_groups(gpu, &self.forward, &variant, params, tensors, groups, flops)
+        dispatch_groups(gpu, &self.forward, &variant, params, tensors, 0..groups, flops)
     }
 
     /// The gradients of q, k and v, of which some are wanted. `common` is what `grad_q` reads.
@@ -96,20 +98,38 @@ impl Blocks {
         common: &[&Tensor; 7],
         wanted: [bool; 3],
     ) -> Result<Vec<Option<Tensor>>> {
+        let lines = [common[1], common[6]];
+        let of_keys = [wanted[1], wanted[2]];
+        let gradients = lengths(lines, of_keys).iter().sum();
+        if wanted[0]
+            && wanted[1]
+            && params.is_plain()
+            && let Some(kept) = Kept::of(gpu, part, self.rows, gradients)
+        {
+            return self.backward_by(&kept, gpu, part, params, common, of_keys);
+        }
         let Attention { batch, heads, queries, keys, dh, dv, .. } = part.sizes;
         let q = common[0];
         let dq = wanted[0].then(|| uninit(q, q.shape())).transpose()?;
         if let Some(dq) = &dq {
-            let chunk = self.chunk(dh);
-            let groups = batch * heads * queries.div_ceil(self.rows) * dh.div_ceil(chunk);
+            let (chunk, variant) = (self.chunk(dh), self.variant(params, dh));
+            let groups = 0..batch * heads * queries.div_ceil(self.rows) * dh.div_ceil(chunk);
             let (tensors, flops) = ([&common[..], &[dq]].concat(), self.work(keys, dh + dv + chunk));
-            dispatch_groups(gpu, &self.grad_q, &self.variant(params, dh), params, &tensors, groups, flops)?;
+            dispatch_groups(gpu, &self.grad_q, &variant, params, &tensors, groups, flops)?;
         }
-        let [dk, d_value] = self.grad_kv(gpu, part, params, common, [wanted[1], wanted[2]])?;
+        let [dk, d_value] = match of_keys {
+            // Where no binding spans both, each for itself.
+            [true, true] if (4 * gradients) as u64 > gpu.piece_bytes() => {
+                let [dk, _] = self.grad_kv(gpu, part, params, common, [true, false])?;
+                let [_, d_value] = self.grad_kv(gpu, part, params, common, [false, true])?;
+                [dk, d_value]
+            }
+            _ => self.grad_kv(gpu, part, params, common, of_keys)?,
+        };
         Ok(vec![dq, dk, d_value])
     }
 
-    /// One kernel writes both, one behind the other.
+    /// Those of keys and of values, of which some are wanted. One kernel writes both, one behind the other.
     fn grad_kv(
         &self,
         gpu: &Gpu,
@@ -118,38 +138,98 @@ impl Blocks {
         common: &[&Tensor; 7],
         wanted: [bool; 2],
     ) -> Result<[Option<Tensor>; 2]> {
-        let Attention { batch, kv_heads, queries, keys, dh, dv, .. } = part.sizes;
-        let like = [common[1], common[6]];
-        let lengths = [0, 1].map(|i| if wanted[i] { like[i].len() } else { 0 });
-        if wanted == [true, true] && (4 * (lengths[0] + lengths[1])) as u64 > gpu.piece_bytes() {
-            // No binding spans both.
-            let [dk, _] = self.grad_kv(gpu, part, params, common, [true, false])?;
-            let [_, d_value] = self.grad_kv(gpu, part, params, common, [false, true])?;
-            return Ok([dk, d_value]);
-        }
+        let lines = [common[1], common[6]];
+        let lengths = lengths(lines, wanted);
+        let kv_grad = uninit(common[1], &[lengths[0] + lengths[1]])?;
         let params = &Params { value_grads_at: lengths[0] as u32, ..*params };
-        let kv_grad = uninit(like[0], &[lengths[0] + lengths[1]])?;
-        let (tensors, others) = ([&common[..], &[&kv_grad]].concat(), queries * part.sizes.group());
-        let run = |grads: u32, width: usize| {
-            let chunk = self.chunk(width);
-            let groups = batch * kv_heads * keys.div_ceil(self.rows) * width.div_ceil(chunk);
-            let variant = self.variant(params, width).with("GRADS", grads);
-            let flops = self.work(others, dh + dv + 2 * chunk);
-            dispatch_groups(gpu, &self.grad_kv, &variant, params, &tensors, groups, flops)
-        };
-        match (wanted, dh.max(dv)) {
-            ([true, true], width) if width <= self.columns[0] => run(OF_KEYS | OF_VALUES, width)?,
-            _ => {
-                wanted[0].then(|| run(OF_KEYS, dh)).transpose()?;
-                wanted[1].then(|| run(OF_VALUES, dv)).transpose()?;
+        let tensors = &[&common[..], &[&kv_grad]].concat();
+        for (grads, width) in self.runs(part, wanted) {
+            self.run_grad_kv(gpu, part, params, tensors, (grads, width), 0..self.key_tiles(part))?;
+        }
+        cut(&kv_grad, lines, wanted)
+    }
+
+    /// All three, where what is kept of the kernel of keys gives that of q.
+    fn backward_by(
+        &self,
+        kept: &Kept,
+        gpu: &Gpu,
+        part: &Part<'_>,
+        params: &Params,
+        common: &[&Tensor; 7],
+        wanted: [bool; 2],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let [q, k, v] = [0, 1, 6].map(|i| common[i]);
+        let lengths = lengths([k, v], wanted);
+        let kept_at = lengths[0] + lengths[1];
+        let (dq, kv_grad) = (kept.grad_q(q)?, uninit(k, &[kept_at + kept.len()])?);
+        let params = Params { value_grads_at: lengths[0] as u32, kept_at: kept_at as u32, ..*params };
+        let tensors = &[&common[..], &[&kv_grad]].concat();
+        for (grads, width) in self.runs(part, wanted) {
+            if grads == OF_VALUES {
+                self.run_grad_kv(gpu, part, &params, tensors, (grads, width), 0..self.key_tiles(part))?;
+                continue;
+            }
+            for run in kept.runs() {
+                let tiles = kept.tiles(&run);
+                let own = Params { kept_from: tiles.start as u32, kept_row: kept.row as u32, ..params };
+                self.run_grad_kv(gpu, part, &own, tensors, (grads, width), tiles)?;
+                kept.add_to_queries(gpu, &run, (&kv_grad, kept_at), k, &dq, part.whole.scale())?;
             }
         }
-        let cut = |i: usize, first: usize| {
-            let range = first..first + lengths[i];
-            wanted[i].then(|| slice(&kv_grad, 0, &range)?.reshape(like[i].shape())).transpose()
-        };
-        Ok([cut(0, 0)?, cut(1, lengths[0])?])
+        let [dk, d_value] = cut(&kv_grad, [k, v], wanted)?;
+        Ok(vec![Some(kept.in_layout(&dq, part.whole.options.layout)?), dk, d_value])
     }
+
+    /// Which gradients `grad_kv` makes at once, with their width: both where both are wanted and neither is wide.
+    fn runs(&self, part: &Part<'_>, wanted: [bool; 2]) -> Vec<(u32, usize)> {
+        let Attention { dh, dv, .. } = part.sizes;
+        match wanted {
+            [true, true] if dh.max(dv) <= self.columns[0] => vec![(OF_KEYS | OF_VALUES, dh.max(dv))],
+            [true, true] => vec![(OF_KEYS, dh), (OF_VALUES, dv)],
+            [true, false] => vec![(OF_KEYS, dh)],
+            [false, true] => vec![(OF_VALUES, dv)],
+            [false, false] => vec![],
+        }
+    }
+
+    /// Tiles of keys of all heads of all batches.
+    fn key_tiles(&self, part: &Part<'_>) -> usize {
+        part.sizes.batch * part.sizes.kv_heads * part.sizes.keys.div_ceil(self.rows)
+    }
+
+    fn run_grad_kv(
+        &self,
+        gpu: &Gpu,
+        part: &Part<'_>,
+        params: &Params,
+        tensors: &[&Tensor],
+        (grads, width): (u32, usize),
+        tiles: Range<usize>,
+    ) -> Result<()> {
+        let Attention { queries, dh, dv, .. } = part.sizes;
+        let (chunk, is_kept) = (self.chunk(width), u32::from(params.kept_row > 0));
+        let chunks = width.div_ceil(chunk);
+        let variant = self.variant(params, width).with("GRADS", grads).with("KEPT", is_kept);
+        let flops = self.work(queries * part.sizes.group(), dh + dv + 2 * chunk);
+        let groups = tiles.start * chunks..tiles.end * chunks;
+        dispatch_groups(gpu, &self.grad_kv, &variant, params, tensors, groups, flops)
+    }
+}
+
+/// Elements of the gradients of keys and of values, where they are wanted.
+fn lengths(like: [&Tensor; 2], wanted: [bool; 2]) -> [usize; 2] {
+    [0, 1].map(|i| if wanted[i] { like[i].len() } else { 0 })
+}
+
+/// The gradients of keys and of values from where both lie, one behind the other.
+fn cut(kv_grad: &Tensor, like: [&Tensor; 2], wanted: [bool; 2]) -> Result<[Option<Tensor>; 2]> {
+    let lengths = lengths(like, wanted);
+    let own = |i: usize, first: usize| {
+        let range = first..first + lengths[i];
+        wanted[i].then(|| slice(kv_grad, 0, &range)?.reshape(like[i].shape())).transpose()
+    };
+    Ok([own(0, 0)?, own(1, lengths[0])?])
 }
 
 /// A tensor's rows of `from` columns with `to` of them: zeros behind, or the first ones.

@@ -11,25 +11,26 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference::{Attention, AttentionWeights};
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 /// Floating-point operations in one dispatch, as those of a product.
 const DISPATCH_FLOPS: f64 = 2e10;
 
-/// As many groups at once as a driver's time limit allows, each of so many floating-point operations.
+/// Some groups, as many at once as a driver's time limit allows, each of so many floating-point operations.
 pub(super) fn dispatch_groups(
     gpu: &Gpu,
     kernel: &Kernel,
     variant: &Variant,
     params: &Params,
     tensors: &[&Tensor],
-    groups: usize,
+    groups: Range<usize>,
     flops: f64,
 ) -> Result<()> {
     let at_once = ((DISPATCH_FLOPS / flops) as usize).max(1);
-    for first in (0..groups).step_by(at_once) {
+    for first in groups.clone().step_by(at_once) {
         let mut params = *params;
         params.first_group = first as u32;
-        let own = at_once.min(groups - first);
+        let own = at_once.min(groups.end - first);
         dispatch_counted(gpu, kernel, variant.clone(), &params, tensors, own as u64, own as f64 * flops)?;
     }
     Ok(())
@@ -75,7 +76,7 @@ fn forward_by(
         Some(blocks) => blocks.forward(gpu, part, &params, &tensors)?,
         None => {
             let groups = batch * heads * queries.div_ceil(TILE) * dv.div_ceil(CHUNK);
-            dispatch_groups(gpu, &kernels::FORWARD, &variant, &params, &tensors, groups, work(keys, dh))?;
+            dispatch_groups(gpu, &kernels::FORWARD, &variant, &params, &tensors, 0..groups, work(keys, dh))?;
         }
     }
     let Some(shape) = sizes.weights_shape() else { return Ok(vec![Some(out), Some(lse), None]) };
@@ -92,7 +93,7 @@ fn forward_by(
         &variant,
         &params,
         &tensors,
-        groups,
+        0..groups,
         of_one as f64 * work(TILE, dh),
     )?;
     Ok(vec![Some(out), Some(lse), Some(weights)])
@@ -176,7 +177,7 @@ fn backward_by(
             &variant,
             &params,
             &tensors,
-            groups,
+            0..groups,
             work(keys, dh),
         )?;
     }
@@ -213,7 +214,7 @@ fn plain_backward(
     let without_v = &common[..6];
     let run = |kernel: &Kernel, read: &[&Tensor], like: &Tensor, groups: usize, flops: f64| {
         let grad = uninit(like, like.shape())?;
-        dispatch_groups(gpu, kernel, &variant, params, &[read, &[&grad]].concat(), groups, flops)?;
+        dispatch_groups(gpu, kernel, &variant, params, &[read, &[&grad]].concat(), 0..groups, flops)?;
         Ok(grad)
     };
     let (chunks, value_chunks) = (dh.div_ceil(CHUNK), dv.div_ceil(CHUNK));
@@ -249,7 +250,7 @@ fn grad_bias(gpu: &Gpu, params: &Params, tensors: &[&Tensor], sizes: &Attention)
             &Variant::of(DType::F32),
             &params,
             tensors,
-            groups,
+            0..groups,
             flops * (end - first).max(1) as f64,
         )?;
     }

@@ -63,6 +63,9 @@ params! {
         weight_head: u32,
         weights_at: u32,
         value_grads_at: u32,
+        kept_at: u32,
+        kept_from: u32,
+        kept_row: u32,
         flags: u32,
         first_group: u32,
         first_step: u32,
@@ -93,11 +96,15 @@ const SUM_QUERIES: u32 = 64;
 const SUM_KEYS: u32 = 128;
 
 impl Params {
+    /// Whether a score is a product and which run of keys a query sees, and no more.
+    pub(super) fn is_plain(&self) -> bool {
+        let options = BIAS | SLOPES | KEY_MASK | PAIR_MASK | DROPOUT | WEIGHT_GRAD;
+        self.flags & options == 0 && self.softcap == 0.
+    }
+
     /// A variant of a kernel that tells whether there is more to a score than its product and which run of keys a query sees.
     pub(super) fn variant(&self) -> Variant {
-        let options = BIAS | SLOPES | KEY_MASK | PAIR_MASK | DROPOUT | WEIGHT_GRAD;
-        let more = self.flags & options != 0 || self.softcap != 0.;
-        Variant::of(DType::F32).with("OPTIONS", u32::from(more))
+        Variant::of(DType::F32).with("OPTIONS", u32::from(!self.is_plain()))
     }
 }
 
@@ -142,8 +149,8 @@ pub(super) const GRAD_K: Kernel = kernel("grad_k", of_scores!("k_grad"));
 pub(super) const GRAD_BIAS: Kernel = kernel("grad_bias", of_scores!("bias_grad"));
 
 /// What the fast kernels' sources leave open: columns of a workgroup, whether there is more to a score than its product and
-/// which run of keys a query sees, which gradients, whether a workgroup has twice the queries.
-const OPEN: &[(&str, u32)] = &[("WIDTH", 64), ("OPTIONS", 1), ("GRADS", 3), ("TALL", 1)];
+/// which run of keys a query sees, which gradients, whether ∂Sᵀ is left behind them, whether a workgroup has twice the queries.
+const OPEN: &[(&str, u32)] = &[("WIDTH", 64), ("OPTIONS", 1), ("GRADS", 3), ("KEPT", 1), ("TALL", 1)];
 
 const fn fast(
     name: &'static str,
@@ -257,6 +264,9 @@ pub(super) fn params(part: &Part<'_>, plan: &Plan) -> Params {
         weight_head: weight_head as u32,
         weights_at: 0,
         value_grads_at: 0,
+        kept_at: 0,
+        kept_from: 0,
+        kept_row: 0,
         flags: flag(sizes.bias.is_some(), BIAS)
             | flag(options.alibi.is_some(), SLOPES)
             | flag(options.key_mask.is_some(), KEY_MASK)

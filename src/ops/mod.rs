@@ -59,6 +59,7 @@ pub mod attention;
 mod attention_blocks;
 mod attention_check;
 mod attention_dispatch;
+mod attention_kept;
 mod attention_kernels;
 mod attention_parts;
 mod attention_plan;

@@ -197,7 +197,7 @@ pub enum AttentionWeights {
 /// assert_eq!(attention(&x, &x, &values, None, &options)?.out.to_vec::<f32>()?, [2., 3.]);
 /// # Ok::<(), crossmodal::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AttentionOptions {
     /// Where the heads lie.
     pub layout: AttentionLayout,
@@ -224,4 +224,29 @@ pub struct AttentionOptions {
     pub weights: AttentionWeights,
     /// Of which queries, each once; of all if `None`.
     pub rows: Option<Arc<[usize]>>,
+    /// Memory that the backward on a GPU may use beyond its inputs and results, for gradients of the scores: with some it makes five
+    /// products instead of seven where every query sees every key and a score is a product alone. A discrete GPU takes 16 times as
+    /// much; where that is too little to keep a device busy it makes seven. 0 uses none.
+    pub scratch_bytes: usize,
+}
+
+impl Default for AttentionOptions {
+    /// Everybody sees everybody, one head after the other, 16 MiB of scratch. Example: [`AttentionOptions`].
+    fn default() -> Self {
+        AttentionOptions {
+            layout: AttentionLayout::default(),
+            scale: None,
+            softcap: None,
+            causal: None,
+            window: None,
+            alibi: None,
+            key_mask: None,
+            pair_mask: None,
+            sequences: None,
+            dropout: None,
+            weights: AttentionWeights::default(),
+            rows: None,
+            scratch_bytes: 16 << 20,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::{Bench, Limits, measure};
 use crate::cases::{Run, attention, contrastive};
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::Precision;
+use crate::ops::{AttentionOptions, Precision};
 
 /// Times and memory of one operation at sizes of a decade.
 ///
@@ -95,7 +95,9 @@ pub fn growth(device: &Device, limits: &Limits, seconds: f64) -> Result<Vec<Grow
     let (of_pairs, of_width) = (scratch(pairs[0] * 64), scratch(of_widths * widths[0]));
     let by_pairs = |n| contrastive::info_nce_of((n, 64), of_pairs, true, Precision::Strict);
     let by_width = |d| contrastive::info_nce_of((of_widths, d), of_width, true, Precision::Strict);
-    let by_length = |length| attention::attention_of((1, 4), (length, length, 64), false, true);
+    // Without a scratch, which grows with the pairs until it is full.
+    let alone = || AttentionOptions { scratch_bytes: 0, ..AttentionOptions::default() };
+    let by_length = |length| attention::attention_by((1, 4), (length, length, 64), alone(), true);
     Ok(vec![
         series(device, ("info_nce", "pairs"), pairs, (2., 1.), &by_pairs)?,
         series(device, ("info_nce", "width"), widths, (1., 1.), &by_width)?,
