@@ -36,8 +36,8 @@ impl Beside {
 const ROUNDS: usize = 5;
 
 /// [`info_nce`](crate::ops::info_nce()) forward and backward beside its four products, [`attention`](crate::ops::attention()) beside
-/// its two, [`softmax`](crate::ops::softmax()) and [`log_sum_exp`](crate::ops::log_sum_exp()) beside a copy of as many bytes, at sizes
-/// that suit the device.
+/// its two and with its backward beside its seven, [`softmax`](crate::ops::softmax()) and
+/// [`log_sum_exp`](crate::ops::log_sum_exp()) beside a copy of as many bytes, at sizes that suit the device.
 ///
 /// Errors: the device's.
 ///
@@ -68,18 +68,18 @@ pub fn beside(device: &Device, limits: &Limits) -> Result<Vec<Beside>> {
     }
     let lengths = if software { [(8, 512, 64), (4, 1024, 64)] } else { [(16, 4096, 64), (16, 4096, 128)] };
     for (heads, length, width) in lengths {
-        let own = attention::attention_of((1, heads), (length, length, width), false, false);
-        let product = |k, n, transpose_b| {
-            products::product_bench(
-                String::new(),
-                (heads, length, k, n),
-                (false, transpose_b),
-                false,
-                Precision::Strict,
-            )
+        let own = |both| attention::attention_of((1, heads), (length, length, width), false, both);
+        let product = |k, n, transposes| {
+            let sizes = (heads, length, k, n);
+            products::product_bench(String::new(), sizes, transposes, false, Precision::Strict)
         };
-        let parts = [(product(width, length, true), 1.), (product(length, width, false), 1.)];
-        all.push(in_turn(device, ("attention", "its two products"), &own, &parts)?);
+        let of_rows = || product(width, length, (false, true));
+        let of_pairs = |transposed| product(length, width, (transposed, false));
+        let parts = [(of_rows(), 1.), (of_pairs(false), 1.)];
+        all.push(in_turn(device, ("attention", "its two products"), &own(false), &parts)?);
+        // S twice and ∂P; the result and ∂Q; ∂K and ∂V.
+        let parts = [(of_rows(), 3.), (of_pairs(false), 2.), (of_pairs(true), 2.)];
+        all.push(in_turn(device, ("attention", "its seven products"), &own(true), &parts)?);
     }
     let rows = if software { [(1024, 1024), (4096, 256)] } else { [(8192, 4096), (262_144, 128)] };
     for (op, benches) in
