@@ -4,6 +4,7 @@ use super::add;
 use super::concat::{copy, put, slice};
 use super::matmul::{self, MatmulOptions, Precision};
 use super::matmul_dispatch::{self, Product};
+use super::matmul_ways::{self as ways, Way};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -35,7 +36,8 @@ pub(super) fn similarities(
     let (a_strides, b_strides) = ((d, 1), (1, d));
     let shape = MatmulShape { m: rows, n: cols, k: d, a_strides, b_strides, ..MatmulShape::default() };
     let (a_offset, b_offset) = (first_row * d, first_col * d);
-    let product = Product { scale: 1., a_offset, b_offset, precision, ..Product::default() };
+    let way = of_blocks(gpu, &shape, x, y);
+    let product = Product { scale: 1., a_offset, b_offset, precision, way, ..Product::default() };
     matmul_dispatch::dispatch(gpu, x, y, scratch, &shape, &product)?;
     Ok(scratch.clone())
 }
@@ -62,6 +64,11 @@ pub(super) fn add_products(
     Ok(())
 }
 
+/// The way of the products of all blocks of rows of two matrices of one width.
+fn of_blocks(gpu: &Gpu, shape: &MatmulShape, a: &Tensor, b: &Tensor) -> Option<Way> {
+    ways::of_many(&gpu.abilities(), shape, 2. * a.len() as f64 * b.shape()[0] as f64)
+}
+
 /// Adds the product of a block of the gradient, or of its transpose, and the rows of `other` from `second` on to the rows of
 /// `sum` from `first` on; writes it where it is the first.
 fn add_product(
@@ -84,7 +91,8 @@ fn add_product(
     let a_strides = if transposed { (1, cols) } else { (cols, 1) };
     let shape = MatmulShape { m, n, k, a_strides, b_strides: (n, 1), ..MatmulShape::default() };
     let (b_offset, out_offset) = (second * n, first * n);
-    let product = Product { scale: 1., accumulate, b_offset, out_offset, precision, ..Product::default() };
+    let (scale, way) = (1., of_blocks(gpu, &shape, sum, other));
+    let product = Product { scale, accumulate, b_offset, out_offset, precision, way, ..Product::default() };
     matmul_dispatch::dispatch(gpu, block, other, sum, &shape, &product)
 }
 

@@ -285,6 +285,12 @@ pub(crate) fn candidates(
     all.into_iter().filter(|(estimate, _)| *estimate <= 4. * best || best == 0.).map(|(_, way)| way).collect()
 }
 
+/// The way of a product that is one of many which make so many floating-point operations together, where that alone decides it.
+pub(super) fn of_many(device: &Abilities, shape: &MatmulShape, all: f64) -> Option<Way> {
+    let worth = device.software && all >= WORTH_LANES && shape.m > 1 && shape.n > 1;
+    Some(Way::Lanes).filter(|way| worth && way.serves(device, shape))
+}
+
 /// In how many pieces the inner axis is summed at once: where the product is too small to keep a GPU busy and the inner axis is
 /// long. Equal pieces, a multiple of four elements.
 pub(crate) fn pieces(device: &Abilities, shape: &MatmulShape) -> usize {
