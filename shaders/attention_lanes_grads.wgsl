@@ -192,7 +192,8 @@ fn grad_kv(
     let chunks = (width + COLUMNS - 1u) / COLUMNS;
     let unit = params.first_group + group_index(group, groups);
     let number = unit / chunks / params.key_tiles;
-    if number >= params.batch * params.kv_heads { return; }
+    // Groups behind a run would leave ∂Sᵀ behind it.
+    if unit >= params.end_group { return; }
     let b = number / params.kv_heads;
     let of_group = params.heads / params.kv_heads;
     let first_head = number % params.kv_heads * of_group;

@@ -239,7 +239,8 @@ fn grad_kv(
     let tiles = (params.keys + SIDE - 1u) / SIDE;
     let unit = params.first_group + group_index(group, groups);
     let number = unit / chunks / tiles;
-    if number >= params.batch * params.kv_heads { return; }
+    // Groups behind a run would leave ∂Sᵀ behind it.
+    if unit >= params.end_group { return; }
     let b = number / params.kv_heads;
     let of_group = params.heads / params.kv_heads;
     let first_head = number % params.kv_heads * of_group;

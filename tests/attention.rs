@@ -287,3 +287,38 @@ fn what_has_no_meaning_is_refused() {
         assert!(message.contains(words), "{message:?} does not say {words:?}");
     }
 }
+
+/// On a GPU the backward goes other ways where not all of the inputs need a gradient, or no scratch is allowed.
+#[test]
+fn gradients_are_the_same_whichever_are_needed() {
+    everywhere(|device, dtype| {
+        let of = |seed: f64, rows: usize| {
+            let at = |i: usize| ((i as f64 + seed) * 0.7).sin();
+            tensor(device, dtype, &[2, 2, rows, 5], &(0..20 * rows).map(at).collect::<Vec<_>>())
+        };
+        let inputs = [of(1., 35), of(2., 70), of(3., 70)];
+        let upstream = of(4., 35);
+        let gradients = |needed: [bool; 3], scratch_bytes: usize| {
+            let tape = Tape::new();
+            let both = inputs.iter().zip(needed);
+            let vars: Vec<_> =
+                both.map(|(x, need)| if need { tape.leaf(x) } else { tape.constant(x) }).collect();
+            let options = AttentionOptions { scratch_bytes, ..plain() };
+            let made = tape.apply_all(&ATTENTION, options, &[&vars[0], &vars[1], &vars[2]]).unwrap();
+            let gradients = tape.backward_from(&made[0], &upstream).unwrap();
+            vars.iter().map(|var| gradients.get(var).map(values)).collect::<Vec<_>>()
+        };
+        let all = gradients([true; 3], plain().scratch_bytes);
+        for scratch_bytes in [0, plain().scratch_bytes] {
+            for needed in 1..8 {
+                let needed = [0, 1, 2].map(|i| needed >> i & 1 == 1);
+                for (i, own) in gradients(needed, scratch_bytes).iter().enumerate() {
+                    assert_eq!(own.is_some(), needed[i], "{needed:?}, input {i}");
+                    if let (Some(own), Some(want)) = (own, &all[i]) {
+                        close(own, want, if dtype == DType::F16 { 1e-3 } else { 2e-6 });
+                    }
+                }
+            }
+        }
+    });
+}

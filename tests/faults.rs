@@ -33,6 +33,10 @@ const NO_ENTRIES: &str =
 const UNUSED_SLOTS: &str = "it compares two slots behind those in use";
 const STEPS: &str = "its steps are of 16 and what it goes through is a multiple of 4: one less ends behind the same step, \
                      and a step behind the last adds zeros";
+const FOURS: &str =
+    "its steps are of four and so is what it goes through: one less ends behind the same step";
+const BEHIND_STAGED: &str = "what lies behind what is staged is not read";
+const NEXT_CHUNK: &str = "the columns behind are another workgroup's, which writes them too";
 const NO_BATCH: &str = "a block of similarities is one product: there are no batch axes";
 const NOWHERE: &str = "a place behind the chunk counts as none, as it must";
 
@@ -61,6 +65,30 @@ const UNSEEN: &[Unseen] = &[
     ("attention", "grad_v", "too late: if number", EXACT_GRID),
     ("attention", "grad_v", "one turn more: for (var first", UNSEEN_TILE),
     ("attention", "grad_bias", "too late: if number", EXACT_GRID),
+    ("attention_tiles_grads", "grad_q", "too late: if number", EXACT_GRID),
+    ("attention_tiles_grads", "grad_q", "one turn more: for (var first", UNSEEN_TILE),
+    ("attention_tiles_grads", "grad_q", ": for (var inner", STEPS),
+    ("attention_tiles_grads", "grad_q", "one turn more: for (var n = place.lane", BEHIND_STAGED),
+    ("attention_tiles_grads", "grad_kv", "too late: if unit", EXACT_GRID),
+    ("attention_tiles_grads", "grad_kv", ": for (var inner", STEPS),
+    ("attention_tiles_grads", "grad_kv", "one turn more: for (var n = place.lane", BEHIND_STAGED),
+    ("attention_lanes_grads", "grad_q", "too late: if number", EXACT_GRID),
+    ("attention_lanes_grads", "grad_q", "one turn more: for (var first", UNSEEN_TILE),
+    ("attention_lanes_grads", "grad_q", "without its last turn: for (var n", FOURS),
+    (
+        "attention_lanes_grads",
+        "grad_q",
+        "one turn more: for (var n = 0u; n < COLUMNS; n += 4u) { var own",
+        NEXT_CHUNK,
+    ),
+    ("attention_lanes_grads", "grad_kv", "too late: if unit", EXACT_GRID),
+    ("attention_lanes_grads", "grad_kv", "without its last turn: for (var n", FOURS),
+    (
+        "attention_lanes_grads",
+        "grad_kv",
+        "one turn more: for (var n = 0u; n < COLUMNS; n += 4u) { var own",
+        NEXT_CHUNK,
+    ),
     ("clip_global_norm", "partial_norms", "too late", EXACT_GRID),
     (
         "clip_global_norm",

@@ -44,6 +44,7 @@ struct Params {
     kept_row: u32,
     flags: u32,
     first_group: u32,
+    end_group: u32,
     first_step: u32,
     end_step: u32,
     first_stream: u32,

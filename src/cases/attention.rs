@@ -223,23 +223,42 @@ fn edges() -> Vec<Case> {
     cases
 }
 
-/// Gradients of the scores kept for the queries' gradient: never, or by batches, by heads, by tiles of keys. The last is done in
-/// parts by a discrete GPU too, which takes 16 times the scratch and keeps nothing below 256 tiles.
+/// Gradients of the scores kept for the queries' gradient, or not. A discrete GPU, which takes 16 times the scratch, does most of
+/// these in one run, but not the longest.
 fn kept() -> Vec<Case> {
     let packed = AttentionLayout::Packed { heads: 6, kv_heads: 3 };
+    let many = AttentionLayout::Packed { heads: 40, kv_heads: 20 };
     let batches = Size { batch: 9, heads: 6, kv_heads: 3, ..PLAIN };
     let heads = Size { heads: 20, kv_heads: 20, queries: 5, dh: 2, dv: 3, ..PLAIN };
-    let tiles = Size { batch: 1, heads: 1, kv_heads: 1, queries: 3, keys: 19_237, ..PLAIN };
+    let grouped = Size { heads: 40, keys: 30, ..heads };
+    let tiles = Size { heads: 4, kv_heads: 2, queries: 3, keys: 1157, dh: 9, ..PLAIN };
+    let longest = Size { batch: 1, heads: 1, kv_heads: 1, queries: 3, keys: 19_237, ..PLAIN };
     let case = |name: &str, size: Size, layout: AttentionLayout, scratch_bytes: usize| {
         plain_case(size, &AttentionOptions { layout, scratch_bytes, ..Default::default() }, name.into())
     };
-    vec![
-        case("nothing kept", PLAIN, AttentionLayout::Heads, 0),
-        case("kept by batches", batches, AttentionLayout::Heads, 512 << 10),
+    let apart = AttentionLayout::Heads;
+    let mut cases = vec![
+        case("kept by batches", batches, apart, 512 << 10),
         case("kept by batches, packed", batches, packed, 512 << 10),
-        case("kept by heads", heads, AttentionLayout::Heads, 256 << 10),
-        case("kept by tiles of keys", tiles, AttentionLayout::Heads, 256 << 10),
-    ]
+        case("kept by batches, wide", Size { dh: 129, ..batches }, apart, 512 << 10),
+        case("kept by heads", heads, apart, 256 << 10),
+        case("kept by heads, packed groups", grouped, many, 512 << 10),
+        case("kept by tiles of keys of heads", tiles, apart, 512 << 10),
+        case("kept by tiles of keys", longest, apart, 256 << 10),
+    ];
+    for (queries, keys, dh, dv) in
+        [(35, 37, 3, 5), (65, 64, 3, 1), (3, 127, 5, 7), (8, 63, 64, 65), (64, 65, 2, 2), (7, 70, 129, 256)]
+    {
+        let size = Size { queries, keys, dh, dv, ..PLAIN };
+        let name = format!("nothing kept of {queries} queries, {keys} keys, widths {dh} and {dv}");
+        cases.push(case(&name, size, apart, 0));
+    }
+    let causal = AttentionOptions { causal: Some(Corner::BottomRight), ..AttentionOptions::default() };
+    for (dh, dv) in [(8, 9), (129, 65)] {
+        let size = Size { queries: 130, keys: 140, dh, dv, ..PLAIN };
+        cases.push(plain_case(size, &causal, format!("causal, several tiles, widths {dh} and {dv}")));
+    }
+    cases
 }
 
 pub(super) fn attention() -> Vec<Case> {

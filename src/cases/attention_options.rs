@@ -75,14 +75,16 @@ pub(super) fn combinations() -> Vec<Case> {
     sets.retain(|set| !EXCLUSIVE.iter().any(|(a, b)| set.contains(a) && set.contains(b)));
     // Rows are of weights.
     sets.retain(|set| !set.contains(&Rows) || set.contains(&PerHead) || set.contains(&Averaged));
-    let mut cases: Vec<_> = sets.iter().map(|set| combination(set, &[])).collect();
+    let mut cases: Vec<_> = sets.iter().map(|set| combination(set, plain(set), "")).collect();
     // Where a binding spans one group of heads of one batch they are cut both ways.
     for set in [
         [Window, Alibi, KeyMask, PairMask, Bias, Dropout, PerHead],
         [Packed, Causal, SharedPairMask, KeyMask, Bias, Dropout, Averaged],
     ] {
-        cases.push(combination(&set, &[4, 2]));
+        let size = Size { batch: 3, heads: 4, kv_heads: 2, ..PLAIN };
+        cases.push(combination(&set, size, ", many heads"));
     }
+    cases.push(combination(&[KeyMask], Size { dh: 64, dv: 64, ..PLAIN }, ", widths 64"));
     cases
 }
 
@@ -147,14 +149,12 @@ fn options(set: &[Ask], size: Size) -> AttentionOptions {
     }
 }
 
-/// In three batches where there are other heads.
-fn combination(set: &[Ask], heads: &[usize]) -> Case {
+fn plain(set: &[Ask]) -> Size {
+    Size { kv_heads: if set.contains(&Grouped) { 1 } else { 2 }, ..PLAIN }
+}
+
+fn combination(set: &[Ask], size: Size, rest: &str) -> Case {
     let has = |ask: Ask| set.contains(&ask);
-    let many = !heads.is_empty();
-    let size = match *heads {
-        [heads, kv_heads] => Size { batch: 3, heads, kv_heads, ..PLAIN },
-        _ => Size { kv_heads: if has(Grouped) { 1 } else { 2 }, ..PLAIN },
-    };
     let options = options(set, size);
     let mut inputs = inputs(size, options.layout);
     if has(KeyMask) {
@@ -182,6 +182,6 @@ fn combination(set: &[Ask], heads: &[usize]) -> Case {
         inputs.push(bias(&[batch, 1, 1, keys]));
     }
     let names: Vec<_> = ALL.iter().filter(|(ask, _)| has(*ask)).map(|(_, name)| *name).collect();
-    let name = names.join(" + ") + if many { ", many heads" } else { "" };
+    let name = names.join(" + ") + rest;
     case_of(name, size, options, inputs)
 }

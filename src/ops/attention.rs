@@ -2,9 +2,9 @@
 //!
 //! The forward goes over the keys in tiles with a running maximum and sum for each query (online softmax); the backward makes the
 //! probabilities again from the log-sum-exps, once by tiles of queries for ∂q and once by tiles of keys for ∂k and ∂v, each
-//! summed in a fixed order. Memory is O(length · width), and on a GPU a scratch of a size that the caller can set, where gradients of the
-//! scores wait for ∂q instead of being made twice. A tile that no pair of the order, the window or the sequences touches is
-//! skipped.
+//! summed in a fixed order; on a GPU, where everybody sees everybody, by tiles of keys alone, whose gradients of the scores wait for ∂q
+//! in a scratch of a size that the caller can set. Beside that memory is O(length · width). A tile that no pair of the order, the
+//! window or the sequences touches is skipped.
 //!
 //! On a GPU a query without keys has the log-sum-exp −∞ by its bits: kernels write and test them as whole numbers, because WGSL lets
 //! a device assume that no number is infinite. A bias of −∞ is told by its bits too.

@@ -6,7 +6,7 @@ use super::attention_kernels::{LANES, Params, TILES};
 use super::attention_plan::Part;
 use super::concat::{concat, slice};
 use super::ways;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::reference::Attention;
 use crate::tensor::Tensor;
@@ -106,7 +106,11 @@ impl Blocks {
             && params.is_plain()
             && let Some(kept) = Kept::of(gpu, part, self.rows, gradients)
         {
-            return self.backward_by(&kept, gpu, part, params, common, of_keys);
+            match self.backward_by(&kept, gpu, part, params, common, of_keys) {
+                // Seven products need no scratch.
+                Err(Error::OutOfMemory { .. }) => {}
+                made => return made,
+            }
         }
         let Attention { batch, heads, queries, keys, dh, dv, .. } = part.sizes;
         let q = common[0];
@@ -162,7 +166,7 @@ impl Blocks {
         let [q, k, v] = [0, 1, 6].map(|i| common[i]);
         let lengths = lengths([k, v], wanted);
         let kept_at = lengths[0] + lengths[1];
-        let (dq, kv_grad) = (kept.grad_q(q)?, uninit(k, &[kept_at + kept.len()])?);
+        let (dq, kv_grad) = (kept.uninit_dq(q)?, uninit(k, &[kept_at + kept.len()])?);
         let params = Params { value_grads_at: lengths[0] as u32, kept_at: kept_at as u32, ..*params };
         let tensors = &[&common[..], &[&kv_grad]].concat();
         for (grads, width) in self.runs(part, wanted) {

@@ -29,7 +29,7 @@ pub(super) fn dispatch_groups(
     let at_once = ((DISPATCH_FLOPS / flops) as usize).max(1);
     for first in groups.clone().step_by(at_once) {
         let mut params = *params;
-        params.first_group = first as u32;
+        (params.first_group, params.end_group) = (first as u32, groups.end as u32);
         let own = at_once.min(groups.end - first);
         dispatch_counted(gpu, kernel, variant.clone(), &params, tensors, own as u64, own as f64 * flops)?;
     }

@@ -1,6 +1,6 @@
 //! The gradients by five products instead of seven, where everybody sees everybody: the kernel of keys and values leaves ∂Sᵀ behind
-//! its gradients, as many tiles of keys at a time as the scratch has room for, and ∂Q is one more product, of what it left and
-//! the keys.
+//! its gradients, a run of tiles of keys at a time, for which the scratch has room, and ∂Q is one more product, of what it left and the
+//! keys.
 
 use super::attention_dispatch::uninit;
 use super::attention_plan::Part;
@@ -14,10 +14,10 @@ use crate::reference::{Attention, AttentionLayout, MatmulShape};
 use crate::tensor::Tensor;
 use std::ops::Range;
 
-/// Rows of ∂Sᵀ are multiples of this, which is a tile of either family: what is left needs no test against the edge.
+/// Queries that either family goes over at a time. Rows of ∂Sᵀ are a multiple of it, so that whole tiles are left without a test.
 const ROW: usize = 64;
 
-/// Tiles of keys that keep a device busy; where the scratch has room for fewer, seven products take less time.
+/// Tiles of keys that keep a device busy; where a run has fewer, though there are more, seven products take less time.
 fn enough(gpu: &Gpu) -> usize {
     if gpu.abilities().software { 16 } else { 256 }
 }
@@ -54,7 +54,7 @@ impl Kept {
         let bytes = block_bytes(gpu, options.scratch_bytes).min(behind);
         let room = bytes / (4 * side * row * sizes.group()).max(1);
         let all = sizes.batch * sizes.kv_heads * of_head;
-        if ordered || all == 0 || row == 0 || room < all.min(enough(gpu)) {
+        if ordered || all == 0 || row == 0 || room == 0 {
             return None;
         }
         let of_batch = sizes.kv_heads * of_head;
@@ -65,6 +65,9 @@ impl Kept {
         } else {
             (1, 1, room)
         };
+        if batches * heads * tiles < all.min(enough(gpu)) {
+            return None;
+        }
         Some(Kept { batches, heads, tiles, side, of_head, row, sizes })
     }
 
@@ -96,12 +99,12 @@ impl Kept {
     }
 
     /// Memory for ∂Q as the products write it, head by head.
-    pub(super) fn grad_q(&self, like: &Tensor) -> Result<Tensor> {
+    pub(super) fn uninit_dq(&self, like: &Tensor) -> Result<Tensor> {
         let Attention { batch, heads, queries, dh, .. } = self.sizes;
         uninit(like, &[batch, heads, queries, dh])
     }
 
-    /// `∂Q += scale ∂S K` by what a run left in `left` from an element on; written where it is a head's first.
+    /// Adds `scale ∂S K` of a run to ∂Q; writes it where the run begins a head. ∂Sᵀ begins at element `first` of `left`.
     pub(super) fn add_to_queries(
         &self,
         gpu: &Gpu,
@@ -126,7 +129,7 @@ impl Kept {
             a_strides: (1, key),
             b_strides: (k_row, 1),
         };
-        // Where attention goes by lanes their compilation is worth it, however small a run is.
+        // Where attention goes by lanes the product does, however small a run is.
         let way = Some(Way::Lanes).filter(|way| self.side < ROW && way.serves(&gpu.abilities(), &shape));
         let product = Product {
             scale,

@@ -68,6 +68,7 @@ params! {
         kept_row: u32,
         flags: u32,
         first_group: u32,
+        end_group: u32,
         first_step: u32,
         end_step: u32,
         first_stream: u32,
@@ -275,6 +276,7 @@ pub(super) fn params(part: &Part<'_>, plan: &Plan) -> Params {
             | flag(shared(2), SUM_QUERIES)
             | flag(shared(3), SUM_KEYS),
         first_group: 0,
+        end_group: 0,
         first_step: 0,
         end_step: 0,
         first_stream: (part.batch.start * part.whole.heads + part.heads.start) as u32,

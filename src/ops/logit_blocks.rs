@@ -102,7 +102,7 @@ const DISCRETE: usize = 16;
 /// The bytes of a block of similarities: what the caller allows, but no more than a binding spans.
 pub(super) fn block_bytes(gpu: &Gpu, scratch_bytes: usize) -> usize {
     let times = if gpu.abilities().discrete { DISCRETE } else { 1 };
-    (scratch_bytes * times).min(gpu.piece_bytes() as usize)
+    scratch_bytes.saturating_mul(times).min(gpu.piece_bytes() as usize)
 }
 
 /// Memory for the largest block.

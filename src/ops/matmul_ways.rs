@@ -285,7 +285,8 @@ pub(crate) fn candidates(
     all.into_iter().filter(|(estimate, _)| *estimate <= 4. * best || best == 0.).map(|(_, way)| way).collect()
 }
 
-/// The way of a product that is one of many which make so many floating-point operations together, where that alone decides it.
+/// The way of a product that is one of many, where it follows from the floating-point operations that all of them make together; none
+/// where the rule of thumb decides by the one.
 pub(super) fn of_many(device: &Abilities, shape: &MatmulShape, all: f64) -> Option<Way> {
     let worth = device.software && all >= WORTH_LANES && shape.m > 1 && shape.n > 1;
     Some(Way::Lanes).filter(|way| worth && way.serves(device, shape))

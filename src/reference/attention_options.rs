@@ -224,9 +224,9 @@ pub struct AttentionOptions {
     pub weights: AttentionWeights,
     /// Of which queries, each once; of all if `None`.
     pub rows: Option<Arc<[usize]>>,
-    /// Memory that the backward on a GPU may use beyond its inputs and results, for gradients of the scores: with some it makes five
-    /// products instead of seven where every query sees every key and a score is a product alone. A discrete GPU takes 16 times as
-    /// much; where that is too little to keep a device busy it makes seven. 0 uses none.
+    /// Bytes for gradients of scores in the backward on a GPU; a discrete one takes 16 times as many. Where they are enough to keep it
+    /// busy, q and k both need gradients, and there is no order, window, sequence, mask, bias, cap, dropout or gradient of the
+    /// weights, the backward makes five products instead of seven. 0: always seven. Gradients differ in rounding alone.
     pub scratch_bytes: usize,
 }
 

@@ -77,7 +77,7 @@ pub fn beside(device: &Device, limits: &Limits) -> Result<Vec<Beside>> {
         let of_pairs = |transposed| product(length, width, (transposed, false));
         let parts = [(of_rows(), 1.), (of_pairs(false), 1.)];
         all.push(in_turn(device, ("attention", "its two products"), &own(false), &parts)?);
-        // S twice and ∂P; the result and ∂Q; ∂K and ∂V.
+        // Two forward, five backward: S twice and ∂P; the result and ∂Q; ∂K and ∂V.
         let parts = [(of_rows(), 3.), (of_pairs(false), 2.), (of_pairs(true), 2.)];
         all.push(in_turn(device, ("attention", "its seven products"), &own(true), &parts)?);
     }

@@ -71,7 +71,7 @@ fn scratch(elements: usize) -> usize {
 }
 
 /// The growth of [`info_nce`](crate::ops::info_nce()) with its pairs and with their width, and of
-/// [`attention`](crate::ops::attention()) with its length, forward and backward, the largest taking about `seconds` a run.
+/// [`attention`](crate::ops::attention()) with its length, without a scratch, forward and backward, the largest taking about `seconds` a run.
 ///
 /// Errors: the device's.
 ///
