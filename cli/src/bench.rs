@@ -19,7 +19,7 @@ use crate::{output, table};
 /// Times are of warm runs on data that is not zero, nothing read back; the first
 /// run stands apart. The first % is of the best product of two squares, the
 /// second of the best of four ways to copy, both measured on the device before.
-/// A device's caches may make it more than 100.
+/// A device's caches may make it more than 100. `both` is forward and backward.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -31,8 +31,9 @@ pub(crate) struct Args {
     /// Only cases with this in their name, as `both` or `[512, 512]`
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     shape: String,
-    /// Leave out cases of which one run would take longer
-    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    /// Leave out cases that take longer a run [default: 0.05, on a GPU 0.5];
+    /// with --growth, what the largest takes [default: 0.5, on a GPU 1]
+    #[arg(long, value_name = "SECONDS", value_parser = positive, verbatim_doc_comment)]
     seconds: Option<f64>,
     /// How time and memory of info_nce and attention grow, no table
     #[arg(long, conflicts_with_all = ["op", "shape"])]
@@ -64,7 +65,10 @@ pub(crate) fn run(args: &Args) -> Ended {
     let benches =
         cases::benches(|op, case| rows.iter().any(|row| row.op == op) && case.contains(&args.shape));
     if benches.is_empty() {
-        return Err(Failure::new(format!("--shape: expected a part of a case's name, got '{}'", args.shape)));
+        return Err(Failure::new(format!(
+            "--shape: expected a part of a case's name in the table, got '{}'",
+            args.shape
+        )));
     }
     if let Some(path) = &args.results {
         results::check(path, args.force)?;

@@ -184,7 +184,11 @@ impl Aim {
         let path = out.to_path_buf();
         if resume {
             let found = work(out).join(CHECKPOINT).is_file();
-            let missing = || Failure::new(format!("{name}: there is no run to resume: no {CHECKPOINT}"));
+            let missing = || {
+                Failure::new(format!(
+                    "{name}: there is no run to resume: no {CHECKPOINT}, and heads by a formula have none"
+                ))
+            };
             return if found { Ok(Aim::Resume(path)) } else { Err(missing()) };
         }
         match is_free(out)? {
