@@ -172,15 +172,16 @@ fn edges() -> Vec<Case> {
     };
     cases.push(plain_case(tall, &causal, "nothing seen by the first 31".into()));
     // A query that sees nothing, of NaN and with an upstream gradient.
-    let mut nan = inputs(PLAIN, plain.layout);
-    nan[0] = Input::uniform("q", &nan[0].shape, 1.)
-        .map(|at, v| if at / PLAIN.dh % PLAIN.queries == 4 { f64::NAN } else { v });
-    let line = |at: usize| at / PLAIN.keys % PLAIN.queries != 4;
-    let shape = [1, 1, PLAIN.queries, PLAIN.keys];
-    let values: Vec<bool> = (0..PLAIN.queries * PLAIN.keys).map(line).collect();
-    let pair_mask = Some(Mask::keep(&shape, &values));
-    let options = AttentionOptions { pair_mask, weights: AttentionWeights::Averaged, ..plain.clone() };
-    cases.push(case_of("a NaN query that sees nothing".into(), PLAIN, options, nan));
+    for (name, size) in [("", PLAIN), (", widths 64", Size { dh: 64, dv: 64, ..PLAIN })] {
+        let mut nan = inputs(size, plain.layout);
+        nan[0] = Input::uniform("q", &nan[0].shape, 1.)
+            .map(|at, v| if at / size.dh % size.queries == 4 { f64::NAN } else { v });
+        let line = |at: usize| at / size.keys % size.queries != 4;
+        let values: Vec<bool> = (0..size.queries * size.keys).map(line).collect();
+        let pair_mask = Some(Mask::keep(&[1, 1, size.queries, size.keys], &values));
+        let options = AttentionOptions { pair_mask, weights: AttentionWeights::Averaged, ..plain.clone() };
+        cases.push(case_of(format!("a NaN query that sees nothing{name}"), size, options, nan));
+    }
     // Scores of ±1e4 and of −104: the maximum is subtracted, and it is that of what is seen.
     let [q, k, v] = shapes(PLAIN, plain.layout);
     for (name, of_query, of_key) in [("1e4", 100., 100.), ("-104", -10.4, 10.)] {
