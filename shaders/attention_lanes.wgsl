@@ -1,4 +1,4 @@
-// Attention for drivers on a CPU: the forward by blocks of 32 queries, the keys that any of them sees 64 at a time.
+// Attention for drivers on a CPU: the forward by blocks of 32 queries, the keys that any of them sees 32 at a time.
 
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 @group(0) @binding(6) var<storage, read_write> lse: array<u32>;
@@ -21,38 +21,34 @@ fn rows_from(first: u32) -> Rows {
 }
 
 struct Products {
-    low: Block,
-    high: Block,
+    low: Half,
+    high: Half,
 }
 
-// The products of queries and 64 keys. Behind the last query and the last key stands the last one again.
+// The products of queries and 32 keys. Behind the last query and the last key stands the last one again.
 fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Products {
     let a = head.q + min(rows, vec4(params.queries - 1u)) * params.q_row;
     let b = head.q + min(rows + ROWS, vec4(params.queries - 1u)) * params.q_row;
-    let near = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
-    let far = head.k + min(first_key + lane + 8u * four(4u), vec4(params.keys - 1u)) * params.k_row;
-    var low = Block();
-    var high = Block();
+    let keys = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
+    var low = Half();
+    var high = Half();
     for (var c = 0u; c < params.dh; c++) {
-        let columns = Eight(
-            vec4(k[near.x + c], k[near.y + c], k[near.z + c], k[near.w + c]),
-            vec4(k[far.x + c], k[far.y + c], k[far.z + c], k[far.w + c]),
-        );
-        low = add(low, columns, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
-        if TALL > 0u { high = add(high, columns, vec4(q[b.x + c], q[b.y + c], q[b.z + c], q[b.w + c])); }
+        let columns = vec4(k[keys.x + c], k[keys.y + c], k[keys.z + c], k[keys.w + c]);
+        low = add_half(low, columns, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
+        if TALL > 0u { high = add_half(high, columns, vec4(q[b.x + c], q[b.y + c], q[b.z + c], q[b.w + c])); }
     }
     return Products(low, high);
 }
 
 // The scores of a block: the largest of each row is what the sums so far are carried over to.
-fn scores(own: ptr<function, Rows>, head: Head, first: u32, products: Block, everybody: bool) -> Block {
+fn scores(own: ptr<function, Rows>, head: Head, first: u32, products: Half, everybody: bool) -> Half {
     let rows = min((*own).numbers, vec4(params.queries - 1u));
     let begins = vec4(plan[4u * rows.x], plan[4u * rows.y], plan[4u * rows.z], plan[4u * rows.w]);
     let ends = vec4(plan[4u * rows.x + 1u], plan[4u * rows.y + 1u], plan[4u * rows.z + 1u], plan[4u * rows.w + 1u]);
     let before = (*own).largest;
     var all = products;
     var largest = before;
-    for (var n = 0u; n < COLUMNS; n += 4u) {
+    for (var n = 0u; n < OTHERS; n += 4u) {
         var keys = times(all.m0, vec4(params.scale));
         if !everybody {
             keys = all.m0;
@@ -71,7 +67,7 @@ fn scores(own: ptr<function, Rows>, head: Head, first: u32, products: Block, eve
             }
         }
         largest = max(largest, max(max(keys[0], keys[1]), max(keys[2], keys[3])));
-        all = in_turn(all, keys);
+        all = half_in_turn(all, keys);
     }
     let carried = exp(before - largest);
     (*own).largest = largest;
@@ -143,13 +139,13 @@ fn forward(
     let all_end = plan[4u * first_row + 1u];
     var low = rows_from(first_row + lane * 4u);
     var high = rows_from(first_row + lane * 4u + ROWS);
-    for (var first = plan[4u * first_row]; first < end; first += COLUMNS) {
-        let everybody = OPTIONS == 0u && first >= all_from && first + COLUMNS <= all_end;
+    for (var first = plan[4u * first_row]; first < end; first += OTHERS) {
+        let everybody = OPTIONS == 0u && first >= all_from && first + OTHERS <= all_end;
         let products = query_key(head, low.numbers, first, lane);
         var low_scores = scores(&low, head, first, products.low, everybody);
         var high_scores = products.high;
         if TALL > 0u { high_scores = scores(&high, head, first, products.high, everybody); }
-        for (var n = 0u; n < COLUMNS; n += 4u) {
+        for (var n = 0u; n < OTHERS; n += 4u) {
             var low_keys = low_scores.m0;
             var high_keys = high_scores.m0;
             for (var key = first + n; key < first + n + 4u; key++) {
@@ -170,8 +166,8 @@ fn forward(
                     high_keys = columns_on(high_keys, high_keys[0]);
                 }
             }
-            low_scores = in_turn(low_scores, low_keys);
-            high_scores = in_turn(high_scores, high_keys);
+            low_scores = half_in_turn(low_scores, low_keys);
+            high_scores = half_in_turn(high_scores, high_keys);
         }
     }
     store(low, head, chunk);

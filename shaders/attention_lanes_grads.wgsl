@@ -6,65 +6,49 @@
 // GRADS: which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
 // KEPT: whether ∂Sᵀ is left behind them, for a product that makes the gradient of the queries.
 
-// The products of 32 queries and 64 keys, where rows are queries. Behind the last query and the last key stands the last one again.
-fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Block {
+// The products of 32 queries and 32 keys, where rows are queries. Behind the last query and the last key stands the last one again.
+fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Half {
     let a = head.q + min(rows, vec4(params.queries - 1u)) * params.q_row;
-    let near = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
-    let far = head.k + min(first_key + lane + 8u * four(4u), vec4(params.keys - 1u)) * params.k_row;
-    var sums = Block();
+    let columns = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
+    var sums = Half();
     for (var c = 0u; c < params.dh; c++) {
-        let columns = Eight(
-            vec4(k[near.x + c], k[near.y + c], k[near.z + c], k[near.w + c]),
-            vec4(k[far.x + c], k[far.y + c], k[far.z + c], k[far.w + c]),
-        );
-        sums = add(sums, columns, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
+        let own = vec4(k[columns.x + c], k[columns.y + c], k[columns.z + c], k[columns.w + c]);
+        sums = add_half(sums, own, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
     }
     return sums;
 }
 
-// ∂P of 32 queries and 64 keys.
-fn grad_value(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Block {
+// ∂P of 32 queries and 32 keys.
+fn grad_value(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Half {
     let a = head.out + min(rows, vec4(params.queries - 1u)) * params.out_row;
-    let near = head.v + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.v_row;
-    let far = head.v + min(first_key + lane + 8u * four(4u), vec4(params.keys - 1u)) * params.v_row;
-    var sums = Block();
+    let columns = head.v + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.v_row;
+    var sums = Half();
     for (var c = 0u; c < params.dv; c++) {
-        let columns = Eight(
-            vec4(v[near.x + c], v[near.y + c], v[near.z + c], v[near.w + c]),
-            vec4(v[far.x + c], v[far.y + c], v[far.z + c], v[far.w + c]),
-        );
-        sums = add(sums, columns, vec4(out_grad[a.x + c], out_grad[a.y + c], out_grad[a.z + c], out_grad[a.w + c]));
+        let own = vec4(v[columns.x + c], v[columns.y + c], v[columns.z + c], v[columns.w + c]);
+        sums = add_half(sums, own, vec4(out_grad[a.x + c], out_grad[a.y + c], out_grad[a.z + c], out_grad[a.w + c]));
     }
     return sums;
 }
 
-// Products of 32 keys, which are rows, and 64 queries.
-fn key_query(head: Head, rows: vec4<u32>, first_query: u32, lane: u32) -> Block {
+// Products of 32 keys, which are rows, and 32 queries.
+fn key_query(head: Head, rows: vec4<u32>, first_query: u32, lane: u32) -> Half {
     let a = head.k + min(rows, vec4(params.keys - 1u)) * params.k_row;
-    let near = head.q + min(first_query + lane + 8u * four(0u), vec4(params.queries - 1u)) * params.q_row;
-    let far = head.q + min(first_query + lane + 8u * four(4u), vec4(params.queries - 1u)) * params.q_row;
-    var sums = Block();
+    let columns = head.q + min(first_query + lane + 8u * four(0u), vec4(params.queries - 1u)) * params.q_row;
+    var sums = Half();
     for (var c = 0u; c < params.dh; c++) {
-        let columns = Eight(
-            vec4(q[near.x + c], q[near.y + c], q[near.z + c], q[near.w + c]),
-            vec4(q[far.x + c], q[far.y + c], q[far.z + c], q[far.w + c]),
-        );
-        sums = add(sums, columns, vec4(k[a.x + c], k[a.y + c], k[a.z + c], k[a.w + c]));
+        let own = vec4(q[columns.x + c], q[columns.y + c], q[columns.z + c], q[columns.w + c]);
+        sums = add_half(sums, own, vec4(k[a.x + c], k[a.y + c], k[a.z + c], k[a.w + c]));
     }
     return sums;
 }
 
-fn value_grad(head: Head, rows: vec4<u32>, first_query: u32, lane: u32) -> Block {
+fn value_grad(head: Head, rows: vec4<u32>, first_query: u32, lane: u32) -> Half {
     let a = head.v + min(rows, vec4(params.keys - 1u)) * params.v_row;
-    let near = head.out + min(first_query + lane + 8u * four(0u), vec4(params.queries - 1u)) * params.out_row;
-    let far = head.out + min(first_query + lane + 8u * four(4u), vec4(params.queries - 1u)) * params.out_row;
-    var sums = Block();
+    let columns = head.out + min(first_query + lane + 8u * four(0u), vec4(params.queries - 1u)) * params.out_row;
+    var sums = Half();
     for (var c = 0u; c < params.dv; c++) {
-        let columns = Eight(
-            vec4(out_grad[near.x + c], out_grad[near.y + c], out_grad[near.z + c], out_grad[near.w + c]),
-            vec4(out_grad[far.x + c], out_grad[far.y + c], out_grad[far.z + c], out_grad[far.w + c]),
-        );
-        sums = add(sums, columns, vec4(v[a.x + c], v[a.y + c], v[a.z + c], v[a.w + c]));
+        let own = vec4(out_grad[columns.x + c], out_grad[columns.y + c], out_grad[columns.z + c], out_grad[columns.w + c]);
+        sums = add_half(sums, own, vec4(v[a.x + c], v[a.y + c], v[a.z + c], v[a.w + c]));
     }
     return sums;
 }
@@ -124,11 +108,11 @@ fn grad_q(
     let all_from = plan[4u * last_row];
     let all_end = plan[4u * first_row + 1u];
     var sums = Sums();
-    for (var first = plan[4u * first_row]; first < end; first += COLUMNS) {
-        let everybody = OPTIONS == 0u && first >= all_from && first + COLUMNS <= all_end;
+    for (var first = plan[4u * first_row]; first < end; first += OTHERS) {
+        let everybody = OPTIONS == 0u && first >= all_from && first + OTHERS <= all_end;
         var products = query_key(head, rows, first, lane);
         var of_weights = grad_value(head, rows, first, lane);
-        for (var n = 0u; n < COLUMNS; n += 4u) {
+        for (var n = 0u; n < OTHERS; n += 4u) {
             var near_products = products.m0;
             var near_weights = of_weights.m0;
             for (var key = first + n; key < first + n + 4u; key++) {
@@ -143,8 +127,8 @@ fn grad_q(
                 near_products = columns_on(near_products, near_products[0]);
                 near_weights = columns_on(near_weights, near_weights[0]);
             }
-            products = in_turn(products, near_products);
-            of_weights = in_turn(of_weights, near_weights);
+            products = half_in_turn(products, near_products);
+            of_weights = half_in_turn(of_weights, near_weights);
         }
     }
     for (var n = 0u; n < COLUMNS; n += 4u) {
@@ -209,14 +193,14 @@ fn grad_kv(
     var value_sums = Sums();
     for (var h = first_head; h < first_head + of_group; h++) {
         let head = head_of(b, h);
-        for (var first = plan[queries_at]; first < end; first += COLUMNS) {
-            let last = min(first + COLUMNS, params.queries) - 1u;
-            let everybody = OPTIONS == 0u && first + COLUMNS <= params.queries && plan[4u * last] <= first_key
+        for (var first = plan[queries_at]; first < end; first += OTHERS) {
+            let last = min(first + OTHERS, params.queries) - 1u;
+            let everybody = OPTIONS == 0u && first + OTHERS <= params.queries && plan[4u * last] <= first_key
                 && plan[4u * first + 1u] >= min(first_key + ROWS, params.keys);
             var products = key_query(head, keys, first, lane);
-            var of_weights = Block();
+            var of_weights = Half();
             if GRADS != 2u { of_weights = value_grad(head, keys, first, lane); }
-            for (var n = 0u; n < COLUMNS; n += 4u) {
+            for (var n = 0u; n < OTHERS; n += 4u) {
                 var near_products = products.m0;
                 var near_weights = of_weights.m0;
                 for (var i = first + n; i < first + n + 4u; i++) {
@@ -255,8 +239,8 @@ fn grad_kv(
                     near_products = columns_on(near_products, near_products[0]);
                     near_weights = columns_on(near_weights, near_weights[0]);
                 }
-                products = in_turn(products, near_products);
-                of_weights = in_turn(of_weights, near_weights);
+                products = half_in_turn(products, near_products);
+                of_weights = half_in_turn(of_weights, near_weights);
             }
         }
     }

@@ -1,6 +1,7 @@
 // Blocks of 32 rows by 64 columns, one subgroup of eight invocations to each, for drivers on a CPU, where each number loaded costs
 // as much as dozens of products: an invocation has four rows whole, and the numbers of the columns go around by subgroupBroadcast.
-// A matrix is four columns, each of four rows.
+// A matrix is four columns, each of four rows. What is written out here stands again wherever it is used, and a driver has to compile
+// it: products are made of half a block at a time, and loops go over matrices by taking them in turn.
 @group(0) @binding(1) var<storage, read> q: array<f32>;
 @group(0) @binding(2) var<storage, read> k: array<f32>;
 @group(0) @binding(7) var<storage, read> v: array<f32>;
@@ -9,6 +10,8 @@
 
 const ROWS: u32 = 32u;
 const COLUMNS: u32 = 64u;
+// The keys, or queries, whose products are made at once.
+const OTHERS: u32 = 32u;
 
 struct Block {
     m0: mat4x4<f32>,
@@ -27,6 +30,17 @@ struct Block {
     md: mat4x4<f32>,
     me: mat4x4<f32>,
     mf: mat4x4<f32>,
+}
+
+struct Half {
+    m0: mat4x4<f32>,
+    m1: mat4x4<f32>,
+    m2: mat4x4<f32>,
+    m3: mat4x4<f32>,
+    m4: mat4x4<f32>,
+    m5: mat4x4<f32>,
+    m6: mat4x4<f32>,
+    m7: mat4x4<f32>,
 }
 
 // What an invocation loads of 64 columns: its own and those 8, 16, … behind.
@@ -57,7 +71,20 @@ fn add_high(sums: mat4x4<f32>, own: f32, rows: vec4<f32>) -> mat4x4<f32> {
     );
 }
 
-// Adds four numbers of the rows times the 64 of the columns.
+// Adds four numbers of the rows times the 32 or 64 of the columns.
+fn add_half(sums: Half, columns: vec4<f32>, rows: vec4<f32>) -> Half {
+    return Half(
+        add_low(sums.m0, columns.x, rows),
+        add_high(sums.m1, columns.x, rows),
+        add_low(sums.m2, columns.y, rows),
+        add_high(sums.m3, columns.y, rows),
+        add_low(sums.m4, columns.z, rows),
+        add_high(sums.m5, columns.z, rows),
+        add_low(sums.m6, columns.w, rows),
+        add_high(sums.m7, columns.w, rows),
+    );
+}
+
 fn add(sums: Block, columns: Eight, rows: vec4<f32>) -> Block {
     return Block(
         add_low(sums.m0, columns.near.x, rows),
@@ -85,6 +112,10 @@ fn in_turn(all: Block, last: mat4x4<f32>) -> Block {
         all.m1, all.m2, all.m3, all.m4, all.m5, all.m6, all.m7, all.m8,
         all.m9, all.ma, all.mb, all.mc, all.md, all.me, all.mf, last,
     );
+}
+
+fn half_in_turn(all: Half, last: mat4x4<f32>) -> Half {
+    return Half(all.m1, all.m2, all.m3, all.m4, all.m5, all.m6, all.m7, last);
 }
 
 fn columns_on(own: mat4x4<f32>, last: vec4<f32>) -> mat4x4<f32> {

@@ -11,7 +11,7 @@ fn upper_lanes(own: f32) -> vec4<f32> {
     return vec4(subgroupBroadcast(own, 4u), subgroupBroadcast(own, 5u), subgroupBroadcast(own, 6u), subgroupBroadcast(own, 7u));
 }
 
-// Neither bias nor activation: what stands here stands 256 times in the code, and a driver has to compile it.
+// Neither bias nor activation: what stands here stands 32 times in the code, and a driver has to compile it.
 fn put_sum(at: u32, stays: bool, sum: f32) {
     if !stays { return; }
     if ACCUMULATE == 1u {
@@ -85,12 +85,15 @@ fn lanes(
         let x6 = lower_lanes(own.w); near6 = add_outer(near6, x6, near); far6 = add_outer(far6, x6, far);
         let x7 = upper_lanes(own.w); near7 = add_outer(near7, x7, near); far7 = add_outer(far7, x7, far);
     }
-    put_rows(batch, row, col, near0, far0);
-    put_rows(batch, row + 4u, col, near1, far1);
-    put_rows(batch, row + 8u, col, near2, far2);
-    put_rows(batch, row + 12u, col, near3, far3);
-    put_rows(batch, row + 16u, col, near4, far4);
-    put_rows(batch, row + 20u, col, near5, far5);
-    put_rows(batch, row + 24u, col, near6, far6);
-    put_rows(batch, row + 28u, col, near7, far7);
+    // One after the other by the names of the first: the stores stand once in the code that a driver has to compile, not eight times.
+    for (var down = 0u; down < 32u; down += 4u) {
+        put_rows(batch, row + down, col, near0, far0);
+        near0 = near1; far0 = far1;
+        near1 = near2; far1 = far2;
+        near2 = near3; far2 = far3;
+        near3 = near4; far3 = far4;
+        near4 = near5; far4 = far5;
+        near5 = near6; far5 = far6;
+        near6 = near7; far6 = far7;
+    }
 }

@@ -69,8 +69,9 @@ pub enum Precision {
 
 /// Invocations that keep a GPU busy; a device's number differs, the choice hardly.
 const BUSY: f64 = 65_536.;
-/// Floating-point operations that are worth compiling the kernel of lanes for: a second.
-const WORTH_LANES: f64 = 2e7;
+/// Floating-point operations that are worth compiling the kernel of lanes for: half a second, as long as hundreds of such products
+/// take without it.
+const WORTH_LANES: f64 = 2e6;
 /// Floating-point operations that are worth bringing operands into the form that matrix units take: no fewer than are worth timing,
 /// and with it checking.
 const WORTH_UNITS: f64 = super::matmul_tune::WORTH_TIMING;
