@@ -30,7 +30,7 @@ fn grid(op: &str) -> (u32, usize) {
         "transpose" => (6, 9216),
         "gather" => (7, 12_544),
         "cosine_similarity" => (9, 20_736),
-        "matmul" => (12, 36_864),
+        "matmul" => (13, 43_264),
         "info_nce" | "siglip" => (17, 73_984),
         "clip_global_norm" => (65, 66 * 16_384),
         _ => panic!("{op}: how many workgroups do its cases take?"),
