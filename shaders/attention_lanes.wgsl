@@ -27,15 +27,15 @@ struct Products {
 
 // The products of queries and 32 keys. Behind the last query and the last key stands the last one again.
 fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Products {
-    let a = head.q + min(rows, vec4(params.queries - 1u)) * params.q_row;
-    let b = head.q + min(rows + ROWS, vec4(params.queries - 1u)) * params.q_row;
-    let keys = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
+    let a = (head.q + min(rows, vec4(params.queries - 1u)) * params.q_row) / 2u;
+    let b = (head.q + min(rows + ROWS, vec4(params.queries - 1u)) * params.q_row) / 2u;
+    let keys = (head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row) / 2u;
     var low = Half();
     var high = Half();
-    for (var c = 0u; c < params.dh; c++) {
-        let columns = vec4(k[keys.x + c], k[keys.y + c], k[keys.z + c], k[keys.w + c]);
-        low = add_half(low, columns, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
-        if TALL > 0u { high = add_half(high, columns, vec4(q[b.x + c], q[b.y + c], q[b.z + c], q[b.w + c])); }
+    for (var c = 0u; c < params.dh / 2u; c++) {
+        let columns = eight(k[keys.x + c], k[keys.y + c], k[keys.z + c], k[keys.w + c]);
+        low = add_twice(low, columns, eight(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
+        if TALL > 0u { high = add_twice(high, columns, eight(q[b.x + c], q[b.y + c], q[b.z + c], q[b.w + c])); }
     }
     return Products(low, high);
 }
@@ -93,9 +93,10 @@ fn store(own: Rows, head: Head, chunk: u32) {
     let something = own.sum > vec4(0.0);
     let inverse = select(vec4(0.0), 1.0 / own.sum, something);
     var sums = own.sums;
-    for (var n = 0u; n < COLUMNS; n += 4u) {
+    for (var n = 0u; n < 16u; n++) {
         var columns = times(sums.m0, inverse);
-        for (var column = chunk + n; column < min(chunk + n + 4u, params.dv); column++) {
+        let first = chunk + first_column(n);
+        for (var column = first; column < min(first + 8u, params.dv); column += 2u) {
             let at = head.out + rows * params.out_row + column;
             let result = columns[0] + own.spoiled;
             if rows.x < params.queries { out[at.x] = result.x; }
@@ -131,8 +132,7 @@ fn forward(
     let first_row = (tiles - 1u - unit / chunks % tiles) * height;
     let last_row = min(first_row + height, params.queries) - 1u;
     let chunk = unit % chunks * COLUMNS;
-    let near = min(chunk + lane + 8u * four(0u), vec4(params.dv - 1u));
-    let far = min(chunk + lane + 8u * four(4u), vec4(params.dv - 1u));
+    let own_pairs = column_pairs(chunk, params.dv, lane);
     // Neither end of what queries see descends from one to the next.
     let end = plan[4u * last_row + 1u];
     let all_from = plan[4u * last_row];
@@ -149,14 +149,12 @@ fn forward(
             var low_keys = low_scores.m0;
             var high_keys = high_scores.m0;
             for (var key = first + n; key < first + n + 4u; key++) {
-                let at = head.v + min(key, params.keys - 1u) * params.v_row;
-                let a = at + near;
-                let b = at + far;
-                var values = Eight(vec4(v[a.x], v[a.y], v[a.z], v[a.w]), vec4(v[b.x], v[b.y], v[b.z], v[b.w]));
+                let at = (head.v + min(key, params.keys - 1u) * params.v_row) / 2u + own_pairs;
+                var values = eight(v[at.x], v[at.y], v[at.z], v[at.w]);
                 var odd = 0.0;
                 if !everybody {
-                    let whole = Eight(sound(values.near), sound(values.far));
-                    odd = subgroupAdd(dot(values.near - whole.near, vec4(1.0)) + dot(values.far - whole.far, vec4(1.0)));
+                    let whole = Eight(sound(values.evens), sound(values.odds));
+                    odd = subgroupAdd(unsound(values, whole));
                     values = whole;
                 }
                 add_key(&low, head, key, low_keys[0], values, odd, everybody);

@@ -1,54 +1,54 @@
 // The gradients of attention for drivers on a CPU: that of the queries by blocks of 32 queries, those of keys and values by blocks of
 // 32 keys.
 
-@group(0) @binding(5) var<storage, read> out_grad: array<f32>;
+@group(0) @binding(5) var<storage, read> out_grad: array<u64>;
 
 // GRADS: which of the gradients of keys (1) and values (2) are made; both where neither is wider than 64.
 // KEPT: whether ∂Sᵀ is left behind them, for a product that makes the gradient of the queries.
 
 // The products of 32 queries and 32 keys, where rows are queries. Behind the last query and the last key stands the last one again.
 fn query_key(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Half {
-    let a = head.q + min(rows, vec4(params.queries - 1u)) * params.q_row;
-    let columns = head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row;
+    let a = (head.q + min(rows, vec4(params.queries - 1u)) * params.q_row) / 2u;
+    let b = (head.k + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.k_row) / 2u;
     var sums = Half();
-    for (var c = 0u; c < params.dh; c++) {
-        let own = vec4(k[columns.x + c], k[columns.y + c], k[columns.z + c], k[columns.w + c]);
-        sums = add_half(sums, own, vec4(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
+    for (var c = 0u; c < params.dh / 2u; c++) {
+        let columns = eight(k[b.x + c], k[b.y + c], k[b.z + c], k[b.w + c]);
+        sums = add_twice(sums, columns, eight(q[a.x + c], q[a.y + c], q[a.z + c], q[a.w + c]));
     }
     return sums;
 }
 
 // ∂P of 32 queries and 32 keys.
 fn grad_value(head: Head, rows: vec4<u32>, first_key: u32, lane: u32) -> Half {
-    let a = head.out + min(rows, vec4(params.queries - 1u)) * params.out_row;
-    let columns = head.v + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.v_row;
+    let a = (head.out + min(rows, vec4(params.queries - 1u)) * params.out_row) / 2u;
+    let b = (head.v + min(first_key + lane + 8u * four(0u), vec4(params.keys - 1u)) * params.v_row) / 2u;
     var sums = Half();
-    for (var c = 0u; c < params.dv; c++) {
-        let own = vec4(v[columns.x + c], v[columns.y + c], v[columns.z + c], v[columns.w + c]);
-        sums = add_half(sums, own, vec4(out_grad[a.x + c], out_grad[a.y + c], out_grad[a.z + c], out_grad[a.w + c]));
+    for (var c = 0u; c < params.dv / 2u; c++) {
+        let columns = eight(v[b.x + c], v[b.y + c], v[b.z + c], v[b.w + c]);
+        sums = add_twice(sums, columns, eight(out_grad[a.x + c], out_grad[a.y + c], out_grad[a.z + c], out_grad[a.w + c]));
     }
     return sums;
 }
 
 // Products of 32 keys, which are rows, and 32 queries.
 fn key_query(head: Head, rows: vec4<u32>, first_query: u32, lane: u32) -> Half {
-    let a = head.k + min(rows, vec4(params.keys - 1u)) * params.k_row;
-    let columns = head.q + min(first_query + lane + 8u * four(0u), vec4(params.queries - 1u)) * params.q_row;
+    let a = (head.k + min(rows, vec4(params.keys - 1u)) * params.k_row) / 2u;
+    let b = (head.q + min(first_query + lane + 8u * four(0u), vec4(params.queries - 1u)) * params.q_row) / 2u;
     var sums = Half();
-    for (var c = 0u; c < params.dh; c++) {
-        let own = vec4(q[columns.x + c], q[columns.y + c], q[columns.z + c], q[columns.w + c]);
-        sums = add_half(sums, own, vec4(k[a.x + c], k[a.y + c], k[a.z + c], k[a.w + c]));
+    for (var c = 0u; c < params.dh / 2u; c++) {
+        let columns = eight(q[b.x + c], q[b.y + c], q[b.z + c], q[b.w + c]);
+        sums = add_twice(sums, columns, eight(k[a.x + c], k[a.y + c], k[a.z + c], k[a.w + c]));
     }
     return sums;
 }
 
 fn value_grad(head: Head, rows: vec4<u32>, first_query: u32, lane: u32) -> Half {
-    let a = head.v + min(rows, vec4(params.keys - 1u)) * params.v_row;
-    let columns = head.out + min(first_query + lane + 8u * four(0u), vec4(params.queries - 1u)) * params.out_row;
+    let a = (head.v + min(rows, vec4(params.keys - 1u)) * params.v_row) / 2u;
+    let b = (head.out + min(first_query + lane + 8u * four(0u), vec4(params.queries - 1u)) * params.out_row) / 2u;
     var sums = Half();
-    for (var c = 0u; c < params.dv; c++) {
-        let own = vec4(out_grad[columns.x + c], out_grad[columns.y + c], out_grad[columns.z + c], out_grad[columns.w + c]);
-        sums = add_half(sums, own, vec4(v[a.x + c], v[a.y + c], v[a.z + c], v[a.w + c]));
+    for (var c = 0u; c < params.dv / 2u; c++) {
+        let columns = eight(out_grad[b.x + c], out_grad[b.y + c], out_grad[b.z + c], out_grad[b.w + c]);
+        sums = add_twice(sums, columns, eight(v[a.x + c], v[a.y + c], v[a.z + c], v[a.w + c]));
     }
     return sums;
 }
@@ -63,23 +63,10 @@ fn add_sound(sums: Sums, columns: Eight, rows: vec4<f32>, everybody: bool) -> Su
     var values = columns;
     var spoiled = sums.spoiled;
     if !everybody {
-        values = Eight(sound(columns.near), sound(columns.far));
-        let own_odd = dot(columns.near - values.near, vec4(1.0)) + dot(columns.far - values.far, vec4(1.0));
-        spoiled = select(spoiled, spoiled + subgroupAdd(own_odd), rows != vec4(0.0));
+        values = Eight(sound(columns.evens), sound(columns.odds));
+        spoiled = select(spoiled, spoiled + subgroupAdd(unsound(columns, values)), rows != vec4(0.0));
     }
     return Sums(add(sums.all, values, rows), spoiled);
-}
-
-// The eight of 64 columns that an invocation loads; behind the last column stands the last one again.
-struct Places {
-    near: vec4<u32>,
-    far: vec4<u32>,
-}
-
-fn places(chunk: u32, width: u32, lane: u32) -> Places {
-    return Places(
-        min(chunk + lane + 8u * four(0u), vec4(width - 1u)), min(chunk + lane + 8u * four(4u), vec4(width - 1u)),
-    );
 }
 
 @group(0) @binding(8) var<storage, read_write> q_grad: array<f32>;
@@ -101,7 +88,7 @@ fn grad_q(
     let last_row = min(first_row + ROWS, params.queries) - 1u;
     let chunk = unit % chunks * COLUMNS;
     let rows = four(first_row + lane * 4u);
-    let own_places = places(chunk, params.dh, lane);
+    let own_pairs = column_pairs(chunk, params.dh, lane);
     let lse = lses(head, rows);
     let delta = deltas(head, rows);
     let end = plan[4u * last_row + 1u];
@@ -120,10 +107,8 @@ fn grad_q(
                 if !everybody {
                     grads = pairs(head, rows, vec4(key), lse, delta, near_products[0], near_weights[0]).grads;
                 }
-                let a = head.k + min(key, params.keys - 1u) * params.k_row + own_places.near;
-                let b = head.k + min(key, params.keys - 1u) * params.k_row + own_places.far;
-                let columns = Eight(vec4(k[a.x], k[a.y], k[a.z], k[a.w]), vec4(k[b.x], k[b.y], k[b.z], k[b.w]));
-                sums = add_sound(sums, columns, grads, everybody);
+                let at = (head.k + min(key, params.keys - 1u) * params.k_row) / 2u + own_pairs;
+                sums = add_sound(sums, eight(k[at.x], k[at.y], k[at.z], k[at.w]), grads, everybody);
                 near_products = columns_on(near_products, near_products[0]);
                 near_weights = columns_on(near_weights, near_weights[0]);
             }
@@ -131,9 +116,10 @@ fn grad_q(
             of_weights = half_in_turn(of_weights, near_weights);
         }
     }
-    for (var n = 0u; n < COLUMNS; n += 4u) {
+    for (var n = 0u; n < 16u; n++) {
         var own = sums.all.m0;
-        for (var column = chunk + n; column < min(chunk + n + 4u, params.dh); column++) {
+        let first = chunk + first_column(n);
+        for (var column = first; column < min(first + 8u, params.dh); column += 2u) {
             let at = head.q + rows * params.q_row + column;
             let result = params.scale * own[0] + sums.spoiled;
             if rows.x < params.queries { q_grad[at.x] = result.x; }
@@ -151,9 +137,10 @@ fn grad_q(
 
 fn store_keys(at: vec4<u32>, keys: vec4<u32>, chunk: u32, width: u32, sums: Sums, factor: f32) {
     var all = sums.all;
-    for (var n = 0u; n < COLUMNS; n += 4u) {
+    for (var n = 0u; n < 16u; n++) {
         var own = all.m0;
-        for (var column = chunk + n; column < min(chunk + n + 4u, width); column++) {
+        let first = chunk + first_column(n);
+        for (var column = first; column < min(first + 8u, width); column += 2u) {
             let result = factor * own[0] + sums.spoiled;
             if keys.x < params.keys { kv_grad[at.x + column] = result.x; }
             if keys.y < params.keys { kv_grad[at.y + column] = result.y; }
@@ -185,8 +172,8 @@ fn grad_kv(
     let first_key = tile * ROWS;
     let chunk = unit % chunks * COLUMNS;
     let keys = four(first_key + lane * 4u);
-    let key_places = places(chunk, params.dh, lane);
-    let value_places = places(chunk, params.dv, lane);
+    let key_pairs = column_pairs(chunk, params.dh, lane);
+    let value_pairs = column_pairs(chunk, params.dv, lane);
     let queries_at = params.tiles_at + 2u * (params.query_tiles + tile);
     let end = plan[queries_at + 1u];
     var key_sums = Sums();
@@ -220,20 +207,13 @@ fn grad_kv(
                         kv_grad[at.w] = own.grads.w;
                     }
                     if GRADS != 2u {
-                        let at = head.q + min(i, params.queries - 1u) * params.q_row;
-                        let c = at + key_places.near;
-                        let d = at + key_places.far;
-                        let columns = Eight(vec4(q[c.x], q[c.y], q[c.z], q[c.w]), vec4(q[d.x], q[d.y], q[d.z], q[d.w]));
+                        let at = (head.q + min(i, params.queries - 1u) * params.q_row) / 2u + key_pairs;
+                        let columns = eight(q[at.x], q[at.y], q[at.z], q[at.w]);
                         key_sums = add_sound(key_sums, columns, own.grads, everybody);
                     }
                     if GRADS != 1u {
-                        let at = head.out + min(i, params.queries - 1u) * params.out_row;
-                        let c = at + value_places.near;
-                        let d = at + value_places.far;
-                        let columns = Eight(
-                            vec4(out_grad[c.x], out_grad[c.y], out_grad[c.z], out_grad[c.w]),
-                            vec4(out_grad[d.x], out_grad[d.y], out_grad[d.z], out_grad[d.w]),
-                        );
+                        let at = (head.out + min(i, params.queries - 1u) * params.out_row) / 2u + value_pairs;
+                        let columns = eight(out_grad[at.x], out_grad[at.y], out_grad[at.z], out_grad[at.w]);
                         value_sums = add_sound(value_sums, columns, own.weights, everybody);
                     }
                     near_products = columns_on(near_products, near_products[0]);

@@ -2,9 +2,10 @@
 // as much as dozens of products: an invocation has four rows whole, and the numbers of the columns go around by subgroupBroadcast.
 // A matrix is four columns, each of four rows. What is written out here stands again wherever it is used, and a driver has to compile
 // it: products are made of half a block at a time, and loops go over matrices by taking them in turn.
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
-@group(0) @binding(7) var<storage, read> v: array<f32>;
+// Numbers come in pairs, as 64-bit integers: a load costs what it costs whether of 32 bits or of 64. Widths are even.
+@group(0) @binding(1) var<storage, read> q: array<u64>;
+@group(0) @binding(2) var<storage, read> k: array<u64>;
+@group(0) @binding(7) var<storage, read> v: array<u64>;
 
 // OPTIONS: whether there is more to a score than its product and which run of keys a query sees.
 
@@ -43,10 +44,27 @@ struct Half {
     m7: mat4x4<f32>,
 }
 
-// What an invocation loads of 64 columns: its own and those 8, 16, … behind.
+// Four pairs of numbers. Of the 64 columns of a block an invocation has its own pair and those 8, 16 and 24 pairs behind.
 struct Eight {
-    near: vec4<f32>,
-    far: vec4<f32>,
+    evens: vec4<f32>,
+    odds: vec4<f32>,
+}
+
+fn eight(a: u64, b: u64, c: u64, d: u64) -> Eight {
+    return Eight(
+        bitcast<vec4<f32>>(vec4(u32(a), u32(b), u32(c), u32(d))),
+        bitcast<vec4<f32>>(vec4(u32(a >> 32u), u32(b >> 32u), u32(c >> 32u), u32(d >> 32u))),
+    );
+}
+
+// The pairs of a row's columns from `chunk` on that an invocation has; behind the last pair stands the last one again.
+fn column_pairs(chunk: u32, width: u32, lane: u32) -> vec4<u32> {
+    return min(chunk / 2u + lane + 8u * four(0u), vec4(width / 2u - 1u));
+}
+
+// The first column of a block's matrix; its others are each two further.
+fn first_column(matrix: u32) -> u32 {
+    return matrix % 8u / 2u * 16u + matrix % 2u * 8u + matrix / 8u;
 }
 
 fn four(first: u32) -> vec4<u32> {
@@ -71,7 +89,7 @@ fn add_high(sums: mat4x4<f32>, own: f32, rows: vec4<f32>) -> mat4x4<f32> {
     );
 }
 
-// Adds four numbers of the rows times the 32 or 64 of the columns.
+// Adds four numbers of the rows times the 32 of the columns.
 fn add_half(sums: Half, columns: vec4<f32>, rows: vec4<f32>) -> Half {
     return Half(
         add_low(sums.m0, columns.x, rows),
@@ -85,24 +103,30 @@ fn add_half(sums: Half, columns: vec4<f32>, rows: vec4<f32>) -> Half {
     );
 }
 
+// The same of pairs along the axis that is summed: the first ones, then the second ones.
+fn add_twice(sums: Half, columns: Eight, rows: Eight) -> Half {
+    return add_half(add_half(sums, columns.evens, rows.evens), columns.odds, rows.odds);
+}
+
+// Adds four numbers of the rows times the 64 of the columns.
 fn add(sums: Block, columns: Eight, rows: vec4<f32>) -> Block {
     return Block(
-        add_low(sums.m0, columns.near.x, rows),
-        add_high(sums.m1, columns.near.x, rows),
-        add_low(sums.m2, columns.near.y, rows),
-        add_high(sums.m3, columns.near.y, rows),
-        add_low(sums.m4, columns.near.z, rows),
-        add_high(sums.m5, columns.near.z, rows),
-        add_low(sums.m6, columns.near.w, rows),
-        add_high(sums.m7, columns.near.w, rows),
-        add_low(sums.m8, columns.far.x, rows),
-        add_high(sums.m9, columns.far.x, rows),
-        add_low(sums.ma, columns.far.y, rows),
-        add_high(sums.mb, columns.far.y, rows),
-        add_low(sums.mc, columns.far.z, rows),
-        add_high(sums.md, columns.far.z, rows),
-        add_low(sums.me, columns.far.w, rows),
-        add_high(sums.mf, columns.far.w, rows),
+        add_low(sums.m0, columns.evens.x, rows),
+        add_high(sums.m1, columns.evens.x, rows),
+        add_low(sums.m2, columns.evens.y, rows),
+        add_high(sums.m3, columns.evens.y, rows),
+        add_low(sums.m4, columns.evens.z, rows),
+        add_high(sums.m5, columns.evens.z, rows),
+        add_low(sums.m6, columns.evens.w, rows),
+        add_high(sums.m7, columns.evens.w, rows),
+        add_low(sums.m8, columns.odds.x, rows),
+        add_high(sums.m9, columns.odds.x, rows),
+        add_low(sums.ma, columns.odds.y, rows),
+        add_high(sums.mb, columns.odds.y, rows),
+        add_low(sums.mc, columns.odds.z, rows),
+        add_high(sums.md, columns.odds.z, rows),
+        add_low(sums.me, columns.odds.w, rows),
+        add_high(sums.mf, columns.odds.w, rows),
     );
 }
 
@@ -142,4 +166,9 @@ fn all_times(all: Block, rows: vec4<f32>) -> Block {
 // What is finite of some numbers.
 fn sound(values: vec4<f32>) -> vec4<f32> {
     return select(values, vec4(0.0), (bitcast<vec4<u32>>(values) & vec4(0x7f800000u)) == vec4(0x7f800000u));
+}
+
+// The sum of what is not.
+fn unsound(all: Eight, sound: Eight) -> f32 {
+    return dot(all.evens - sound.evens, vec4(1.0)) + dot(all.odds - sound.odds, vec4(1.0));
 }

@@ -41,7 +41,7 @@ pub(super) fn blocks(gpu: &Gpu, part: &Part<'_>) -> Option<&'static Blocks> {
     let device = gpu.abilities();
     let Attention { batch, heads, kv_heads, queries, keys, dh, dv, .. } = part.sizes;
     let flops = 2. * (batch * heads * queries * keys * (dh + dv)) as f64;
-    let all: &[Option<&Blocks>] = match (device.software, device.subgroup_sizes == (8, 8)) {
+    let all: &[Option<&Blocks>] = match (device.software, device.subgroup_sizes == (8, 8) && device.int64) {
         (true, true) if flops < WORTH_TALL => &[Some(&LANES), Some(&TALL_LANES), Some(&TILES), None],
         (true, true) => &[Some(&TALL_LANES), Some(&LANES), Some(&TILES), None],
         (true, false) => &[None, Some(&TILES)],
