@@ -3,6 +3,10 @@
 use crossmodal::Device;
 use crossmodal::gpu::Gpu;
 
+/// What kernels of their own need.
+const WANTED: wgpu::Features =
+    wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::SHADER_INT64);
+
 /// The tests' adapter, opened with limits that a weaker driver would have: wgpu refuses what passes them.
 pub(crate) fn limited(tighten: impl FnOnce(&mut wgpu::Limits)) -> Device {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -12,7 +16,7 @@ pub(crate) fn limited(tighten: impl FnOnce(&mut wgpu::Limits)) -> Device {
     let mut limits = adapter.limits();
     tighten(&mut limits);
     let descriptor = wgpu::DeviceDescriptor {
-        required_features: adapter.features() & (wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP),
+        required_features: adapter.features() & WANTED,
         required_limits: limits,
         ..Default::default()
     };
