@@ -98,6 +98,8 @@ const UNSEEN: &[Unseen] = &[
     ("info_nce", "tiled_sweep", ": for (var axis", NO_BATCH),
     ("info_nce", "tiled_gradient", ": for (var axis", NO_BATCH),
     ("info_nce", "tiled_gradient", ": for (var inner", STEPS),
+    ("matmul", "lanes", "too late: if batch", EXACT_GRID),
+    ("matmul", "lanes", "without its last turn: for (var down", FOURS),
     ("reduce", "first_of_chunk", "too late", INTERMEDIATE),
     ("reduce", "first_of_axis", "too late", INTERMEDIATE),
     ("reduce", "first_of_chunk", "one turn more: while", NOWHERE),

@@ -55,6 +55,11 @@ const NOT_FOLDED: &[(&str, &str, &str)] = &[
         "128 rows by 128 columns are a workgroup: the lines' factors pass the grid before",
     ),
     ("info_nce", "combine", "256 rows are a workgroup: its block's rows pass the grid before"),
+    (
+        "log_sum_exp_lanes",
+        "forward",
+        "several rows are a workgroup: those of the plain kernel, one each, pass the grid before",
+    ),
 ];
 
 fn cases_within(row: &Row, most: usize) -> Vec<Case> {

@@ -10,7 +10,9 @@ pub(crate) fn can_run(report: &AdapterReport, kernel: &Kernel) -> bool {
         ("matmul", "lanes") => of_eight,
         ("matmul", "staged_8" | "direct_8") => report.cooperative == 8,
         ("matmul", "staged_16" | "direct_16") => report.cooperative == 16,
-        ("softmax_lanes" | "attention_lanes" | "attention_lanes_grads", _) => of_eight && report.software && report.int64,
+        ("softmax_lanes" | "attention_lanes" | "attention_lanes_grads", _) => {
+            of_eight && report.software && report.int64
+        }
         ("log_sum_exp_lanes", _) => report.software && report.int64,
         _ => true,
     }
