@@ -2,7 +2,7 @@
 //!
 //! The whole campaign takes minutes and runs on purpose: `cargo test --workspace --all-features --test faults -- --ignored`.
 //! Every run plants the first store, guard and loop of each entry point. The variables `CROSSMODAL_TEST_OP` and
-//! `CROSSMODAL_TEST_ENTRY` leave one operation, and entry points of this name or with it in front.
+//! `CROSSMODAL_TEST_ENTRY` leave one operation, and entry points, alone or behind `file/`, that begin so.
 #![cfg(feature = "verify")]
 
 mod common;
@@ -171,7 +171,10 @@ fn missed(
 ) -> Vec<String> {
     let mut missed = vec![];
     let entry = std::env::var("CROSSMODAL_TEST_ENTRY").unwrap_or_default();
-    let wanted = |kernel: &&Kernel| kernel.entry.starts_with(&entry) && runs::can_run(gpu.report(), kernel);
+    let is_named = |kernel: &Kernel| {
+        kernel.entry.starts_with(&entry) || format!("{}/{}", kernel.name, kernel.entry).starts_with(&entry)
+    };
+    let wanted = |kernel: &&Kernel| is_named(kernel) && runs::can_run(gpu.report(), kernel);
     for kernel in row.kernels.iter().copied().filter(wanted) {
         let (excused, seen): (Vec<_>, Vec<_>) =
             plant::faults(kernel).into_iter().partition(|fault| excuse(kernel, fault).is_some());

@@ -14,7 +14,8 @@ use crate::reference::{Attention, AttentionLayout, MatmulShape};
 use crate::tensor::Tensor;
 use std::ops::Range;
 
-/// Queries that either family goes over at a time. Rows of ∂Sᵀ are a multiple of it, so that whole tiles are left without a test.
+/// Queries that a family goes over at a time, or twice as many. Rows of ∂Sᵀ are a multiple of it, so that whole tiles are left
+/// without a test.
 const ROW: usize = 64;
 
 /// Tiles of keys that keep a device busy; where a run has fewer, though there are more, seven products take less time.
