@@ -94,7 +94,7 @@ fn store(own: Rows, head: Head, chunk: u32) {
     let inverse = select(vec4(0.0), 1.0 / own.sum, something);
     var sums = own.sums;
     for (var n = 0u; n < 16u; n++) {
-        var columns = times(sums.m0, inverse);
+        var columns = times(sums.evens.m0, inverse);
         let first = chunk + first_column(n);
         for (var column = first; column < min(first + 8u, params.dv); column += 2u) {
             let at = head.out + rows * params.out_row + column;

@@ -117,7 +117,7 @@ fn grad_q(
         }
     }
     for (var n = 0u; n < 16u; n++) {
-        var own = sums.all.m0;
+        var own = sums.all.evens.m0;
         let first = chunk + first_column(n);
         for (var column = first; column < min(first + 8u, params.dh); column += 2u) {
             let at = head.q + rows * params.q_row + column;
@@ -138,7 +138,7 @@ fn grad_q(
 fn store_keys(at: vec4<u32>, keys: vec4<u32>, chunk: u32, width: u32, sums: Sums, factor: f32) {
     var all = sums.all;
     for (var n = 0u; n < 16u; n++) {
-        var own = all.m0;
+        var own = all.evens.m0;
         let first = chunk + first_column(n);
         for (var column = first; column < min(first + 8u, width); column += 2u) {
             let result = factor * own[0] + sums.spoiled;

@@ -14,25 +14,6 @@ const COLUMNS: u32 = 64u;
 // The keys, or queries, whose products are made at once.
 const OTHERS: u32 = 32u;
 
-struct Block {
-    m0: mat4x4<f32>,
-    m1: mat4x4<f32>,
-    m2: mat4x4<f32>,
-    m3: mat4x4<f32>,
-    m4: mat4x4<f32>,
-    m5: mat4x4<f32>,
-    m6: mat4x4<f32>,
-    m7: mat4x4<f32>,
-    m8: mat4x4<f32>,
-    m9: mat4x4<f32>,
-    ma: mat4x4<f32>,
-    mb: mat4x4<f32>,
-    mc: mat4x4<f32>,
-    md: mat4x4<f32>,
-    me: mat4x4<f32>,
-    mf: mat4x4<f32>,
-}
-
 struct Half {
     m0: mat4x4<f32>,
     m1: mat4x4<f32>,
@@ -42,6 +23,12 @@ struct Half {
     m5: mat4x4<f32>,
     m6: mat4x4<f32>,
     m7: mat4x4<f32>,
+}
+
+// The even columns of a block and the odd ones.
+struct Block {
+    evens: Half,
+    odds: Half,
 }
 
 // Four pairs of numbers. Of the 64 columns of a block an invocation has its own pair and those 8, 16 and 24 pairs behind.
@@ -110,36 +97,16 @@ fn add_twice(sums: Half, columns: Eight, rows: Eight) -> Half {
 
 // Adds four numbers of the rows times the 64 of the columns.
 fn add(sums: Block, columns: Eight, rows: vec4<f32>) -> Block {
-    return Block(
-        add_low(sums.m0, columns.evens.x, rows),
-        add_high(sums.m1, columns.evens.x, rows),
-        add_low(sums.m2, columns.evens.y, rows),
-        add_high(sums.m3, columns.evens.y, rows),
-        add_low(sums.m4, columns.evens.z, rows),
-        add_high(sums.m5, columns.evens.z, rows),
-        add_low(sums.m6, columns.evens.w, rows),
-        add_high(sums.m7, columns.evens.w, rows),
-        add_low(sums.m8, columns.odds.x, rows),
-        add_high(sums.m9, columns.odds.x, rows),
-        add_low(sums.ma, columns.odds.y, rows),
-        add_high(sums.mb, columns.odds.y, rows),
-        add_low(sums.mc, columns.odds.z, rows),
-        add_high(sums.md, columns.odds.z, rows),
-        add_low(sums.me, columns.odds.w, rows),
-        add_high(sums.mf, columns.odds.w, rows),
-    );
+    return Block(add_half(sums.evens, columns.evens, rows), add_half(sums.odds, columns.odds, rows));
 }
 
 // The matrices one place on, and one behind them: a loop goes through all of them by the first one's name.
-fn in_turn(all: Block, last: mat4x4<f32>) -> Block {
-    return Block(
-        all.m1, all.m2, all.m3, all.m4, all.m5, all.m6, all.m7, all.m8,
-        all.m9, all.ma, all.mb, all.mc, all.md, all.me, all.mf, last,
-    );
-}
-
 fn half_in_turn(all: Half, last: mat4x4<f32>) -> Half {
     return Half(all.m1, all.m2, all.m3, all.m4, all.m5, all.m6, all.m7, last);
+}
+
+fn in_turn(all: Block, last: mat4x4<f32>) -> Block {
+    return Block(half_in_turn(all.evens, all.odds.m0), half_in_turn(all.odds, last));
 }
 
 fn columns_on(own: mat4x4<f32>, last: vec4<f32>) -> mat4x4<f32> {
@@ -150,17 +117,17 @@ fn times(own: mat4x4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(own[0] * rows, own[1] * rows, own[2] * rows, own[3] * rows);
 }
 
-fn all_times(all: Block, rows: vec4<f32>) -> Block {
-    return Block(
+fn half_times(all: Half, rows: vec4<f32>) -> Half {
+    return Half(
         times(all.m0, rows), times(all.m1, rows),
         times(all.m2, rows), times(all.m3, rows),
         times(all.m4, rows), times(all.m5, rows),
         times(all.m6, rows), times(all.m7, rows),
-        times(all.m8, rows), times(all.m9, rows),
-        times(all.ma, rows), times(all.mb, rows),
-        times(all.mc, rows), times(all.md, rows),
-        times(all.me, rows), times(all.mf, rows),
     );
+}
+
+fn all_times(all: Block, rows: vec4<f32>) -> Block {
+    return Block(half_times(all.evens, rows), half_times(all.odds, rows));
 }
 
 // What is finite of some numbers.
